@@ -1,0 +1,8 @@
+"Tests are quiet, keep their cache to themselves, and belong to this checkout"
+import os, tempfile
+from pathlib import Path
+
+os.environ['VCD_QUIET'] = '1'
+os.environ['VCD_HOME']  = str(Path(__file__).parent.parent)
+_cache = tempfile.TemporaryDirectory(prefix='vcd-tests-')   # goes when the tests end
+os.environ['VCD_CACHE'] = _cache.name

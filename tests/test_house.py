@@ -1,0 +1,34 @@
+"The rules of the house, and that what is built holds the whole house"
+import shutil, subprocess, sys, tarfile, zipfile
+
+import pytest
+
+from vcd import house
+from vcd.run import home
+
+def test_imports_only_go_down(): house.check_layers()
+
+def test_vcd_is_what_the_notebooks_export(): house.check_export()
+
+def test_readme_is_the_index(): house.check_readme()
+
+def test_continuous_check_does_what_the_readme_says(): house.check_commands()
+
+@pytest.mark.parametrize('rule', list(house.rules))
+def test_pages(rule): house.check_pages(only=[rule])
+
+def test_wheel_and_sdist_hold_every_module(tmp_path):
+    root,copy = home(),tmp_path/'copy'
+    copy.mkdir()
+    for name in 'settings.ini setup.py README.md LICENSE MANIFEST.in'.split(): shutil.copy(root/name, copy)
+    for name in ('vcd', 'nbs', 'tests'): shutil.copytree(root/name, copy/name, ignore=shutil.ignore_patterns('__pycache__', '.*'))
+    done = subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '--wheel', '--sdist', '--outdir', tmp_path/'dist'],
+                          cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    wheel, = (tmp_path/'dist').glob('*.whl')
+    sdist, = (tmp_path/'dist').glob('*.tar.gz')
+    modules = {f'vcd/{o.name}' for o in (root/'vcd').glob('*.py')}
+    assert modules <= set(zipfile.ZipFile(wheel).namelist())
+    inside = {o.split('/', 1)[-1] for o in tarfile.open(sdist).getnames()}
+    assert modules | {'settings.ini', 'README.md', 'LICENSE', 'nbs/00_core.ipynb'} <= inside
+    assert 'vcd-mill = vcd.mill:main' in zipfile.ZipFile(wheel).read(next(o for o in zipfile.ZipFile(wheel).namelist() if o.endswith('entry_points.txt'))).decode()
