@@ -31,4 +31,5 @@ def test_wheel_and_sdist_hold_every_module(tmp_path):
     assert modules <= set(zipfile.ZipFile(wheel).namelist())
     inside = {o.split('/', 1)[-1] for o in tarfile.open(sdist).getnames()}
     assert modules | {'settings.ini', 'README.md', 'LICENSE', 'nbs/00_core.ipynb'} <= inside
-    assert 'vcd-mill = vcd.mill:main' in zipfile.ZipFile(wheel).read(next(o for o in zipfile.ZipFile(wheel).namelist() if o.endswith('entry_points.txt'))).decode()
+    entry_points = next(o for o in zipfile.ZipFile(wheel).namelist() if o.endswith('entry_points.txt'))
+    assert b'vcd-mill = vcd.mill:main' in zipfile.ZipFile(wheel).read(entry_points)

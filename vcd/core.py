@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['UnknownName', 'Registry', 'sub_seed', 'generator', 'seeded', 'pick_device', 'device_name', 'autocast', 'progress',
-           'quiet', 'Cost', 'measure', 'human_bytes']
+           'quiet', 'Cost', 'measure', 'keep_freed_memory', 'human_bytes']
 
-# %% ../nbs/00_core.ipynb #03fae026
-import contextlib, difflib, hashlib, os, random, sys, threading, time
+# %% ../nbs/00_core.ipynb #b56e9335
+import contextlib, ctypes, difflib, functools, hashlib, os, random, sys, threading, time
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,7 +133,7 @@ class Cost:
     seconds:float = 0.
     peak_mb:float = 0.   # MiB: GPU memory allocated, or growth of resident memory on the CPU
 
-# %% ../nbs/00_core.ipynb #db57b5c2
+# %% ../nbs/00_core.ipynb #a16ddc2e
 @contextlib.contextmanager
 def measure(dev='cpu'):
     "Fill a `Cost` with the seconds and the peak memory of the block"
@@ -157,6 +157,7 @@ def _cuda_peak(dev):
 @contextlib.contextmanager
 def _rss_peak(every=.01):
     rss,stop = psutil.Process().memory_info,threading.Event()
+    if trim := getattr(_libc(), 'malloc_trim', None): trim(0)   # memory that was freed and kept is given back first
     start = rss().rss
     peak  = [0]
     def look(): peak[0] = max(peak[0], rss().rss - start)
@@ -166,7 +167,20 @@ def _rss_peak(every=.01):
     try: yield peak
     finally: look(); stop.set(); t.join()
 
-# %% ../nbs/00_core.ipynb #506c47ad
+@functools.cache
+def _libc():
+    try: return ctypes.CDLL(None) if sys.platform == 'linux' else None
+    except OSError: return None
+
+# %% ../nbs/00_core.ipynb #be98f6ae
+@functools.cache
+def keep_freed_memory()->bool:
+    "Have this process keep freed memory for its next allocation (glibc only); whether that was done"
+    mallopt = getattr(_libc(), 'mallopt', None)
+    M_TRIM_THRESHOLD,M_MMAP_MAX = -1,-4
+    return bool(mallopt and mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31-1))
+
+# %% ../nbs/00_core.ipynb #255b8dba
 def human_bytes(
     n:float,  # Bytes
 )->str:       # e.g. '313 kB': powers of 1000, three figures

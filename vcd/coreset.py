@@ -138,7 +138,7 @@ def kept(
     with measure(device) as now: state,first = memo(what, fn, device, data=fingerprint(train), net=net, **key)
     return state, Cost(max(0., first.seconds-now.seconds), first.peak_mb)
 
-# %% ../nbs/30_coreset.ipynb #b80afc48
+# %% ../nbs/30_coreset.ipynb #2e725693
 def features(
     train:ClipSet,      # The clips
     net='ConvNet3D',    # A name in `nets`, or a function (n_classes, shape) -> Module
@@ -146,7 +146,7 @@ def features(
     device='auto',      # Where to compute
     epochs:int=0,       # Train the net on the whole set for so long first; 0 leaves it random
     lr:float=.01,       # Learning rate of that
-    batch:int=256,      # Clips per step, and per pass
+    batch:int=256,      # Clips per step of that
 )->tuple:               # Features (N,D) float32 on the CPU, and the `Cost` that the cache spared
     "What `net` in eval mode sees in each clip (its `embed`)"
     dev = pick_device(device)
@@ -154,12 +154,12 @@ def features(
         if epochs: e = fit(net, train, (seed,), opt='nesterov', epochs=epochs, lr=lr, batch=batch, device=dev)
         else:      e = Ensemble(net, len(train.classes), train.shape, (seed,), dev)
         e.precision = 'float32'
-        return dict(f=e.embed(train, batch)[0])
+        return dict(f=e.embed(train, 32)[0])
     recipe = dict(epochs=epochs, lr=lr, batch=batch) if epochs else {}
     state,spared = kept('features', compute, train, net, dev, seed=seed, **recipe)
     return state['f'].cpu(), spared
 
-# %% ../nbs/30_coreset.ipynb #2e774f7f
+# %% ../nbs/30_coreset.ipynb #9b604be7
 @selector('herding')
 def herding_clips(
     train:ClipSet,      # The set to choose from
@@ -169,14 +169,14 @@ def herding_clips(
     net='ConvNet3D',    # The feature net: a name in `nets`, or a function
     epochs:int=0,       # Train it on the whole set for so long; 0 leaves it random
     lr:float=.01,       # Learning rate of that
-    batch:int=256,      # Clips per step, and per pass
+    batch:int=256,      # Clips per step of that
     rule:str='argmin',  # 'argmin', or 'argmax' as DeepCore has it
 )->tuple:               # Indices into `train`, class by class, and the `Cost`
     "Keep clips whose mean feature is nearest that of their class"
     f,spared = features(train, net, seed, device, epochs, lr, batch)
     return per_class(train, vpc, lambda i, c: herding(f[i], vpc, rule)), spared
 
-# %% ../nbs/30_coreset.ipynb #6d5812eb
+# %% ../nbs/30_coreset.ipynb #4a252844
 @selector('k_center')
 def k_center_clips(
     train:ClipSet,      # The set to choose from
@@ -186,7 +186,7 @@ def k_center_clips(
     net='ConvNet3D',    # The feature net: a name in `nets`, or a function
     epochs:int=0,       # Train it on the whole set for so long; 0 leaves it random
     lr:float=.01,       # Learning rate of that
-    batch:int=256,      # Clips per step, and per pass
+    batch:int=256,      # Clips per step of that
     first:str='mean',   # Begin at the clip nearest the 'mean', or at a 'random' one
 )->tuple:               # Indices into `train`, class by class, and the `Cost`
     "Keep clips that leave no clip of their class far away"
@@ -263,7 +263,7 @@ def grand_scores(
     y = labels if labels.ndim == 2 else F.one_hot(labels, logits.shape[-1])
     return (logits.softmax(-1)-y).norm(dim=-1)*(1+h.square().sum(-1)).sqrt()
 
-# %% ../nbs/30_coreset.ipynb #73888ca6
+# %% ../nbs/30_coreset.ipynb #1a54e0e4
 def mean_grand(
     train:ClipSet,     # The whole set
     net='ConvNet3D',   # A name in `nets`, or a function (n_classes, shape) -> Module
@@ -282,7 +282,7 @@ def mean_grand(
     def scores(seeds):
         e = fit(net, train, seeds, opt='nesterov', epochs=epochs, lr=lr, batch=batch, device=dev)
         e.precision = 'float32'
-        return grand_scores(e.logits(train), e.embed(train), train.labels.cpu())
+        return grand_scores(e.logits(train, 32), e.embed(train, 32), train.labels.cpu())
     def compute(): return dict(scores=torch.cat([scores(seeds[i:i+size]) for i in progress(range(0, runs, size), 'grand')]).mean(0))
     state,spared = kept('grand', compute, train, net, dev, seed=seed, runs=runs, epochs=epochs, lr=lr, batch=batch)
     return state['scores'].cpu(), spared
@@ -305,7 +305,7 @@ def grand_clips(
     scores,spared = mean_grand(train, net, seed, device, runs, epochs, lr, batch, at_once)
     return per_class(train, vpc, lambda i, c: top(scores[i], vpc, generator(seed, 'ties', c))), spared
 
-# %% ../nbs/30_coreset.ipynb #d260c73b
+# %% ../nbs/30_coreset.ipynb #3c3c8fb9
 def frame_change(
     x:Tensor,  # Clips, shape (N,T,C,H,W)
 )->Tensor:     # Shape (N,T); 0 for the first frame
@@ -320,7 +320,7 @@ def key_frames(
     if not 1 <= k <= x.shape[1]: raise ValueError(f'{k} key frames of clips with {x.shape[1]}; keep 1 to {x.shape[1]}')
     return frame_change(x).argsort(dim=1, descending=True, stable=True)[:, :k].sort(1).values
 
-# %% ../nbs/30_coreset.ipynb #6dc1009e
+# %% ../nbs/30_coreset.ipynb #3e54b2a5
 @codecs('repeat')
 class Repeat(Pixels):
     "A few frames of every clip, `frames` (N,K,C,H,W), each repeated in place until there are T"
@@ -342,7 +342,7 @@ def repeats(
     "Each of `k` frames as often as the others, or once more"
     return torch.arange(length)*k//length
 
-# %% ../nbs/30_coreset.ipynb #193dba82
+# %% ../nbs/30_coreset.ipynb #d90e88ed
 def keep_frames(
     clips:ClipSet,  # Any clips
     frames:int=4,   # Key frames to keep of each

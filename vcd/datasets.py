@@ -446,17 +446,18 @@ def _published(name):
 
 for _name in archives: datasets.add(_name, _published(_name))
 
-# %% ../nbs/14_datasets.ipynb #a0bb07f6
+# %% ../nbs/14_datasets.ipynb #1fddec1f
 @datasets
 def shapes(
-    root=None,         # A folder that `render_shapes` made; None for one in the cache, rendered where it is not there
+    root=None,         # A folder that `render_shapes` made; None for one in the cache, rendered if it is not there
     render:dict=None,  # Settings of `render_shapes` other than its own: per_class, test, seed, size, frames
     **settings,        # As for `Dataset.__call__`
 )->tuple:              # Train and test ClipSets
     "The built-in dataset: classes of motions and of looks"
-    render = render or {}
-    root   = Path(root or cache_dir('data', f'shapes-{digest(**render)}'))
-    with one_at_a_time(f'{root}.lock', 'shapes'): render_shapes(root, **render)
+    render,given = render or {}, root and Path(root).is_dir()
+    root = Path(root or cache_dir('data', f'shapes-{digest(**render)}'))
+    if render or not given:
+        with one_at_a_time(f'{root}.lock', 'shapes'): render_shapes(root, **render)
     return Dataset('shapes', folder_lists)(root, **settings)
 
 # %% ../nbs/14_datasets.ipynb #93156fb8
@@ -475,10 +476,10 @@ def load_data(
     "A dataset by a protocol"
     return datasets[dataset](**{**protocols[protocol], **settings})
 
-# %% ../nbs/14_datasets.ipynb #03349f04
+# %% ../nbs/14_datasets.ipynb #a7ff30dc
 _ucf_terms = 'no licence stated; web videos, for research'
 terms = dict(shapes=(14, 'part of this package'), folder=(None, 'your own'), ucf101=(101, _ucf_terms), miniucf=(50, _ucf_terms),
-    ucf101_11c=(11, _ucf_terms), trucf=(50, _ucf_terms), hmdb51=(51, 'CC BY 4.0'), jhmdb21=(21, 'for research'),
+    ucf101_11c=(11, _ucf_terms), trucf=(50, _ucf_terms), hmdb51=(51, 'CC BY 4.0'), jhmdb21=(21, 'see its page'),
     kinetics400=(400, 'lists CC BY 4.0; videos belong to their makers'), ssv2=(174, 'agreement to sign, for research'))
 
 def describe()->pd.DataFrame:

@@ -77,7 +77,7 @@ def _parameter(node, comments, path):
     if isinstance(node, ast.AnnAssign): kind = ast.unparse(node.annotation)
     return Parameter(name, default, kind, comments.get(node.end_lineno, ''))
 
-# %% ../nbs/80_mill.ipynb #f0ccdc54
+# %% ../nbs/80_mill.ipynb #1f5704ca
 def _kinds(p):
     "The names of the types that the parameter `p` takes; none where anything goes"
     kinds = set(re.sub(r'\[.*\]', '', p.type).replace(' ', '').split('|'))
@@ -92,9 +92,9 @@ def _fit(p, value):
     if kind == 'int' and 'float' in kinds: return float(value)
     if kind in ('list', 'tuple') and kinds & {'list', 'tuple'}: return list(value) if 'list' in kinds else tuple(value)
     hint = '; one list is a grid of one value, [[...]]' if kinds & {'list', 'tuple'} else ''
-    raise TypeError(f'parameter `{p.name}` is {p.type}, and {value!r} is {kind}{hint}. It means: {p.comment or "(not said)"}')
+    raise TypeError(f'parameter `{p.name}` is {p.type}, and {value!r} is {kind}{hint}; it means: {p.comment or "?"}')
 
-# %% ../nbs/80_mill.ipynb #c2083e6e
+# %% ../nbs/80_mill.ipynb #7085810b
 def resolve(
     params:dict,  # Name to `Parameter`, as `parameters` gives them
     given:dict,   # Name to value
@@ -102,7 +102,7 @@ def resolve(
     "The values of all parameters: those `given`, checked, and the defaults of the others"
     known = Registry('parameter'); known.update(params)
     if 'out' not in params: raise ValueError('the notebook has no parameter `out`, so nothing of a run would be kept')
-    if 'out' in given: raise ValueError('`out` is set for each point by the mill; all runs go where `out=` of `sweep`, or --out, says')
+    if 'out' in given: raise ValueError('`out` is set for each point by the mill; `sweep(out=...)` or --out moves them all')
     values = {k: _fit(known[k], v) for k,v in given.items()}
     return {k: values.get(k, _fit(p, p.default)) for k,p in params.items() if k != 'out'}
 
@@ -164,12 +164,13 @@ def _point(experiment, params, vary, out):
     kept  = next(out.glob(f'*-{ident}'), None)
     return Point(experiment, params, label or 'defaults', ident, kept or out/f'{name or "defaults"}-{ident}')
 
-# %% ../nbs/80_mill.ipynb #9dd14f5a
+# %% ../nbs/80_mill.ipynb #8ba1e1c2
 def _this_python(started, workers):
     "A kernel manager that starts the running interpreter and notes itself in the list `started`"
     env = {k: str(Path(os.environ[k]).resolve()) for k in ('VCD_DATA', 'VCD_CACHE', 'VCD_WEIGHTS') if os.environ.get(k)}
     env['VCD_HOME'] = str(home().resolve())
-    if workers > 1 and 'OMP_NUM_THREADS' not in os.environ: env['OMP_NUM_THREADS'] = str(max(1, (os.cpu_count() or 1)//workers))
+    share = max(1, (os.cpu_count() or 1)//workers)
+    if workers > 1: env['OMP_NUM_THREADS'] = os.environ.get('OMP_NUM_THREADS', str(share))
     env = {k: v.replace('$', '$$') for k,v in env.items()}
     class ThisPython(AsyncKernelManager):
         kernel_spec = KernelSpec(**(get_kernel_dict(['--log-level=CRITICAL']) | dict(env=env)))
@@ -207,7 +208,7 @@ def _reason(e, timeout):
     said = (str(e.evalue).strip() or '(no message)').splitlines()[0]
     return f'{e.ename}: {said[:400]} (In [{e.exec_count}]: {code.strip()[:100]})'
 
-# %% ../nbs/80_mill.ipynb #4fdc9a28
+# %% ../nbs/80_mill.ipynb #95e5c4c1
 def check_run(
     point:Point,  # A point whose notebook has run
 ):
@@ -216,7 +217,8 @@ def check_run(
     except OSError: raise ValueError('the notebook made no `Run(..., out=out)`, so nothing was kept') from None
     if kept['experiment'] != point.experiment:
         raise ValueError(f"the notebook is {point.experiment}, its Run is called '{kept['experiment']}'; give both one name")
-    if kept['point'] != point.id: raise ValueError(f"the notebook's `Run(...)` {_difference(kept['params'], point.params)}")
+    if kept['point'] != point.id:
+        raise ValueError(f"the notebook's `Run(...)` {_difference(kept['params'], point.params)}")
     if not (point.folder/'row.json').exists(): raise ValueError('the notebook ended without `run.save(rows)`')
 
 def _difference(theirs, ours):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['optimisers', 'schedules', 'Ensemble', 'Feed', 'Recipe', 'standardise_batch', 'member_loss', 'fit', 'accuracy']
 
-# %% ../nbs/24_train.ipynb #1efd2e85
+# %% ../nbs/24_train.ipynb #bd957fc4
 import copy, math
 from dataclasses import dataclass, fields, replace
 
@@ -18,10 +18,10 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from .augment import augments
 from .clips import ClipSet, denormalise, normalise
-from .core import Registry, autocast, generator, measure, pick_device, progress, seeded
+from .core import Registry, autocast, generator, keep_freed_memory, measure, pick_device, progress, seeded
 from .nets import nets
 
-# %% ../nbs/24_train.ipynb #e6755d0a
+# %% ../nbs/24_train.ipynb #445842ff
 class Ensemble:
     "Members of one architecture, one per seed, with their parameters and buffers stacked"
     def __init__(self,
@@ -33,6 +33,7 @@ class Ensemble:
         precision='auto',   # 'float32', 'bfloat16', or 'auto': bfloat16 on a GPU that has it
     ):
         self.device,self.precision,self.seeds = pick_device(device),precision,tuple(seeds)
+        if self.device.type == 'cpu': keep_freed_memory()
         build,members = nets[net] if isinstance(net, str) else net,[]
         for s in self.seeds:
             with seeded(s, 'weights'): members.append(build(n_classes, tuple(shape)).to(self.device))
