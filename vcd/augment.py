@@ -6,7 +6,7 @@
 __all__ = ['transforms', 'STRATEGY', 'augments', 'wide', 'flip', 'brightness', 'saturation', 'contrast', 'color', 'crop',
            'cutout', 'warp', 'scale', 'rotate', 'dsa', 'flip_half']
 
-# %% ../nbs/23_augment.ipynb #9cbe05e4
+# %% ../nbs/23_augment.ipynb #1fa11d6d
 import math
 from functools import partial
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from .core import Registry
-from .nets import IMAGENET
+from .clips import denormalise, normalise
 
 # %% ../nbs/23_augment.ipynb #2e28e4db
 transforms = Registry('transform')
@@ -151,7 +151,7 @@ def rotate(
     c,s = angle.cos(),angle.sin()
     return warp(x, torch.stack([c, -s, s, c], 1).view(-1,2,2))
 
-# %% ../nbs/23_augment.ipynb #ea87669c
+# %% ../nbs/23_augment.ipynb #fcf00b8b
 STRATEGY = 'color_crop_cutout_flip_scale_rotate'
 
 def dsa(
@@ -165,8 +165,7 @@ def dsa(
     device = gen.device if gen is not None else x.device
     which = int(torch.randint(len(names), (), generator=gen, device=device))
     u = torch.rand(1 if same else len(x), 3, generator=gen, device=device).to(x.device)
-    mean,std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(-1,1,1) for v in IMAGENET)
-    return transforms[names[which]]((x - mean)/std, u)*std + mean
+    return denormalise(transforms[names[which]](normalise(x), u))
 
 # %% ../nbs/23_augment.ipynb #985669c6
 augments = Registry('augmentation')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['measured', 'bounds', 'settings', 'units', 'titles', 'load_rows', 'summarise', 'Table', 'table', 'save_table',
-           'pareto', 'spread', 'bytes_accuracy', 'save_figure']
+           'pareto', 'keep_apart', 'bytes_accuracy', 'save_figure']
 
 # %% ../nbs/52_report.ipynb #2425551b
 from dataclasses import dataclass, field
@@ -277,8 +277,8 @@ def pareto(
         if y[i] > best: keep,best = keep + [i],y[i]
     return np.array(keep, int)
 
-# %% ../nbs/52_report.ipynb #ffea138e
-def spread(
+# %% ../nbs/52_report.ipynb #792a3231
+def keep_apart(
     y,       # Wanted places (n,)
     gap,     # Least distance
 )->np.ndarray:
@@ -319,7 +319,7 @@ def bytes_accuracy(
     _end_labels(ax, ends)
     return fig
 
-# %% ../nbs/52_report.ipynb #b111a06e
+# %% ../nbs/52_report.ipynb #81528eda
 def _lines(ax, s):
     "Draw the methods and their front; where each line ends"
     ends,marks = [],'osD^vP*Xph<>'
@@ -345,7 +345,7 @@ def _end_labels(ax, ends, gap=9):
     ax.figure.canvas.draw()
     lo,hi = ax.get_ylim(); right = ax.get_xlim()[1]
     per_point = (hi-lo)/(ax.get_window_extent().height*72/ax.figure.dpi)
-    for (name, x, y, colour),at in zip(ends, spread([e[2] for e in ends], gap*per_point)):
+    for (name, x, y, colour),at in zip(ends, keep_apart([e[2] for e in ends], gap*per_point)):
         ax.annotate(name, (right, at), (10, 0), textcoords='offset points', color=colour, fontsize=7.5, va='center',
                     annotation_clip=False)
         ax.plot([right if x is None else x, right], [y, at], color=colour, lw=.5, alpha=.5, clip_on=False, zorder=1)

@@ -300,10 +300,14 @@ def _draw(b):
     b.title.value = (f'<b>{html.escape(str(s.classes[int(s.hard[i])]))}</b> · clip {i} of {len(s)} · frame '
                      f'{b.frame.value} of {T} · {H}×{W}<br><code>{html.escape(repr(s))}</code>')
 
-# %% ../nbs/01_show.ipynb #b95bee32
+# %% ../nbs/01_show.ipynb #df7f3f9b
 class Browser(widgets.VBox):
     "Widgets to look through clip sets: `dataset`, `label`, `clip`, `frame` and `player` move, `image` and `title` show"
-    def __init__(self, sets, width=256, fps=8):
+    def __init__(self,
+        sets:dict,      # Name to set: anything with `.clips(idx)`, `.hard`, `.classes` and a length
+        width:int=256,  # Of the picture, in pixels
+        fps:int=8,      # Of the player
+    ):
         self.sets,self.px,self.busy = sets,width,False
         self.dataset = widgets.Dropdown(options=list(sets), description='dataset')
         self.label   = widgets.Dropdown(description='class')

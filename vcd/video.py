@@ -97,7 +97,7 @@ def opened(path):
             yield c,streams[0]
     except av.FFmpegError as e: raise VideoError(path, f'it does not decode ({e.strerror or e})') from None
 
-# %% ../nbs/10_video.ipynb #5441aa6c
+# %% ../nbs/10_video.ipynb #8d51aec7
 @dataclass
 class Index:
     "The frames of a file as its packets list them"
@@ -106,7 +106,10 @@ class Index:
     keys:list   # Time of display and of decoding of each key frame
     doubt:str   # Why decord would give other frames; '' if it would not
 
-def index(c, s)->Index:
+def index(
+    c,  # An opened container
+    s,  # Its video stream
+)->Index:
     "List the frames of an opened video"
     rows,cut,soft = [],0,False
     h264 = s.codec_context.name == 'h264'
