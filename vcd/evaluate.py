@@ -39,7 +39,7 @@ def recipe_for(
     if isinstance(recipe, Recipe): return recipe
     return recipes.get(f'{recipe}:{net}') or recipes[recipe]
 
-# %% ../nbs/50_evaluate.ipynb #e6acb5a1
+# %% ../nbs/50_evaluate.ipynb #dae574f7
 def evaluate(
     small,                # The set to train on, or one per seed
     test,                 # The test ClipSet, or one per test pass
@@ -48,6 +48,7 @@ def evaluate(
     seeds=None,           # How many networks, or their seeds; None for the recipe's own number
     train:ClipSet=None,   # The full training set, to count storage against
     device='auto',        # Where
+    checkpoint=None,      # A file to go on from when interrupted, see `fit`
 )->list:                  # One row (dict) per seed
     "Train fresh networks on `small`, test them, count what `small` costs"
     r = recipe_for(recipe, net)
@@ -55,13 +56,12 @@ def evaluate(
     sets  = list(small) if isinstance(small, (list, tuple)) else [small]
     tests = list(test) if isinstance(test, (list, tuple)) else [test]
     _check(sets, tests)
-    along = []   # accuracies along the way, for the best on test
-    look  = lambda e, ens: along.append(accuracy(ens, tests, r)) if r.test_every and (e+1) % r.test_every == 0 else None
-    ens   = fit(net, sets, seeds, r, device, on_epoch=look)
+    look  = lambda e, ens: ens.notes.append(accuracy(ens, tests, r)) if r.test_every and (e+1) % r.test_every == 0 else None
+    ens   = fit(net, sets, seeds, r, device, on_epoch=look, checkpoint=checkpoint)
     last  = accuracy(ens, tests, r)
     facts = _facts(sets, tests[0], train) * (len(last) if len(sets) == 1 else 1)
     names = dict(net=net if isinstance(net, str) else net.__name__, recipe=recipe if isinstance(recipe, str) else 'custom')
-    return [dict(f, **names, seed=s, **_scores(i, last, along), **_cost(ens)) for i,(s,f) in enumerate(zip(ens.seeds, facts))]
+    return [dict(f, **names, seed=s, **_scores(i, last, ens.notes), **_cost(ens)) for i,(s,f) in enumerate(zip(ens.seeds, facts))]
 
 # %% ../nbs/50_evaluate.ipynb #75f88833
 def _check(sets, tests):

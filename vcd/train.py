@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['optimisers', 'schedules', 'Ensemble', 'Feed', 'Recipe', 'standardise_batch', 'member_loss', 'fit', 'accuracy']
 
-# %% ../nbs/24_train.ipynb #bd957fc4
-import copy, math
-from dataclasses import dataclass, fields, replace
+# %% ../nbs/24_train.ipynb #c2593ebf
+import copy, math, time
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,8 +21,9 @@ from .augment import augments
 from .clips import ClipSet, denormalise, normalise
 from .core import Registry, autocast, generator, keep_freed_memory, measure, pick_device, progress, seeded
 from .nets import nets
+from .run import digest, load_state, save_state
 
-# %% ../nbs/24_train.ipynb #445842ff
+# %% ../nbs/24_train.ipynb #edd24108
 class Ensemble:
     "Members of one architecture, one per seed, with their parameters and buffers stacked"
     def __init__(self,
@@ -41,6 +43,7 @@ class Ensemble:
         self.skeleton = _Skeleton(copy.deepcopy(members[0]).to('meta'))
         self.streams  = [generator(s, 'dropout').get_state() for s in self.seeds]
         self.history  = []   # one (S,) mean training loss per epoch
+        self.notes    = []   # whatever `on_epoch` wants to keep with a checkpoint
 
     def __len__(self): return len(self.seeds)
     def __repr__(self):
@@ -213,7 +216,7 @@ def member_loss(
     each = F.cross_entropy(logits.flatten(0, 1), labels, reduction='none', label_smoothing=smoothing)
     return each.view(logits.shape[:2]).mean(1)
 
-# %% ../nbs/24_train.ipynb #3a490fb6
+# %% ../nbs/24_train.ipynb #01f71249
 def fit(
     net,                 # A name in `nets`, or a builder `(n_classes, shape) → nn.Module`
     train,               # A ClipSet, or one per seed, of equal sizes
@@ -222,6 +225,7 @@ def fit(
     device='auto',       # Where
     on_batch=None,       # Called with (epoch, idx (S,B), logits (S,B,n_classes), labels) after every forward pass
     on_epoch=None,       # Called with (epoch, ensemble) after every epoch
+    checkpoint=None,     # A file to go on from, and to leave the state in; it goes when training is done
     **changes,           # Fields of the recipe
 )->Ensemble:
     "Train one network per seed from scratch, all in one program"
@@ -230,14 +234,17 @@ def fit(
     ens   = Ensemble(net, len(sets[0].classes), sets[0].shape, seeds, dev, r.precision)
     batches = _Batches(sets, ens.seeds, r, dev)
     ens.epochs = max(r.epochs, math.ceil(r.min_steps/math.ceil(batches.n/r.batch)))
-    with measure(dev) as ens.cost, seeded(ens.seeds[0], 'fit'): _train(ens, batches, r, on_batch, on_epoch)
+    keep = checkpoint and _Checkpoint(checkpoint, recipe=asdict(r), seeds=ens.seeds, n=batches.n, shape=sets[0].shape)
+    with measure(dev) as ens.cost, seeded(ens.seeds[0], 'fit'): _train(ens, batches, r, on_batch, on_epoch, keep)
+    if keep: ens.cost.seconds = keep.done(ens.cost.seconds)
     return ens
 
-# %% ../nbs/24_train.ipynb #f69ee2db
-def _train(ens, batches, r, on_batch, on_epoch):
+# %% ../nbs/24_train.ipynb #60d4acd3
+def _train(ens, batches, r, on_batch, on_epoch, keep):
     "The loop of `fit`"
     opt,stop = optimisers[r.opt](list(ens.params.values()), r),_Patience(ens, r.patience)
-    bar = progress(range(ens.epochs), 'fit')
+    first = keep.resume(ens, opt, batches, stop) if keep else 0
+    bar = progress(range(first, ens.epochs), 'fit', total=ens.epochs, initial=first)
     for epoch in bar:
         factor = schedules[r.schedule](epoch/ens.epochs)
         if r.restart and factor*r.lr < opt.param_groups[0]['lr']: opt.state.clear()
@@ -248,6 +255,7 @@ def _train(ens, batches, r, on_batch, on_epoch):
         bar.set_postfix(loss=f'{ens.history[-1].mean():.3f}')
         if on_epoch: on_epoch(epoch, ens)
         if stop.all(epoch): break
+        if keep: keep.save(epoch, ens, opt, batches, stop)
     ens.history = torch.stack(ens.history).cpu() if ens.history else torch.zeros(0, len(ens))
     stop.restore()
     ens.skeleton.eval()
@@ -284,7 +292,46 @@ class _Patience:
         for i,kept in self.kept.items():
             for k,v in kept.items(): (self.ens.params if k in self.ens.params else self.ens.buffers)[k][i].copy_(v)
 
-# %% ../nbs/24_train.ipynb #7647899e
+# %% ../nbs/24_train.ipynb #497c6159
+class _Checkpoint:
+    "The state of `_train` in a file"
+    def __init__(self, path, every=30., **key):
+        self.path,self.every,self.key,self.spent,self.saved = Path(path),every,digest(**key),0.,time.perf_counter()
+
+    def save(self, epoch, ens, opt, batches, stop):
+        if time.perf_counter()-self.saved < self.every: return
+        now = self.spent + time.perf_counter()-self.start
+        save_state(self.path, dict(key=self.key, epoch=epoch+1, spent=now, params=ens.params, buffers=ens.buffers, opt=opt.state_dict(),
+            orders=batches.orders, draws=batches.draws, streams=ens.streams, history=ens.history, notes=ens.notes, best=stop.best, kept=stop.kept, rng=_rng()))
+        self.saved = time.perf_counter()
+
+    @torch.no_grad()
+    def resume(self, ens, opt, batches, stop):
+        "Put back the state in the file, if there is one; the epoch to go on with"
+        self.start = time.perf_counter()
+        if not self.path.exists(): return 0
+        s = load_state(self.path, ens.device)
+        if s['key'] != self.key: raise ValueError(f'{self.path} is the checkpoint of another training; delete it or give another file')
+        for mine,kept in ((ens.params, s['params']), (ens.buffers, s['buffers'])):
+            for k,v in mine.items(): v.copy_(kept[k])
+        opt.load_state_dict(s['opt'])
+        batches.orders,batches.draws,ens.streams = s['orders'],s['draws'],[o.cpu() for o in s['streams']]
+        ens.history,ens.notes,stop.best,stop.kept,self.spent = (s[k] for k in ('history', 'notes', 'best', 'kept', 'spent'))
+        _rng(s['rng'])
+        return s['epoch']
+
+    def done(self, seconds):
+        "Remove the file; the seconds of all sessions together"
+        self.path.unlink(missing_ok=True)
+        return self.spent + seconds
+
+def _rng(state=None):
+    "The global random streams of the CPU and of the GPU; with `state`, put them back"
+    if state is None: return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+    torch.set_rng_state(state[0].cpu())
+    if len(state) > 1: torch.cuda.set_rng_state(state[1].cpu())
+
+# %% ../nbs/24_train.ipynb #f768ce19
 @patch
 @torch.no_grad()
 def logits(self:Ensemble,
@@ -305,7 +352,7 @@ def embed(self:Ensemble, clips:ClipSet, batch:int=64)->Tensor:
     "Features (S,N,D) of every clip under every member"
     return self.logits(clips, batch, 'embed')
 
-# %% ../nbs/24_train.ipynb #7319d718
+# %% ../nbs/24_train.ipynb #cf0fd610
 def accuracy(
     ens:Ensemble,        # Trained networks
     test,                # A ClipSet, or one per pass
