@@ -143,7 +143,7 @@ def background(
     a,b   = colours[...,None,None]
     return a*mix + b*(1 - mix)
 
-# %% ../nbs/12_shapes.ipynb #065cae5b
+# %% ../nbs/12_shapes.ipynb #5d159ae4
 def local_grid(
     path:dict,  # A track: 'x', 'y', 'turn', 'size'
     size:int,   # Side in pixels
@@ -152,7 +152,7 @@ def local_grid(
     u = (np.arange(size) + .5)/size
     wrap   = lambda c: (u - c[:,None] + .5) % 1 - .5
     dx,dy  = wrap(path['x'])[:,None,:], wrap(path['y'])[:,:,None]
-    radius = (.14*2.2**path['size'])[:,None,None]
+    radius = (.18*2.2**path['size'])[:,None,None]
     c,s    = (f(2*np.pi*path['turn'])[:,None,None] for f in (np.cos, np.sin))
     return (c*dx + s*dy)/radius, (c*dy - s*dx)/radius, radius*size
 
@@ -171,7 +171,7 @@ def render_shape(
     front = colour[:,None,None]*shade + (1 - colour[:,None,None])*(1 - shade)
     return behind*(1 - alpha) + front*alpha
 
-# %% ../nbs/12_shapes.ipynb #23776592
+# %% ../nbs/12_shapes.ipynb #59a491a4
 def render_clip(
     name:str,       # A name in `shape_classes`
     seed:int,       # Everything is drawn from it
@@ -181,8 +181,8 @@ def render_clip(
     "One clip of class `name`, the same for the same seed"
     rng    = np.random.default_rng(seed)
     drawn  = draw_shape(name, rng)
-    colour = np.concatenate([rng.uniform(.6, 1, (1, 3)), rng.uniform(0, .45, (2, 3))])
-    if rng.random() < .5: colour = 1 - colour
+    base   = rng.uniform(.05, .35, (1, 3))
+    colour = np.concatenate([rng.uniform(.7, 1, (1, 3)), base, base + rng.uniform(-.05, .1, (1, 3))])
     path   = track(drawn['motion'], frames, rng)
     clip   = render_shape(drawn['outline'], drawn['fill'], path, colour[0], background(size, colour[1:], rng))
     clip  += rng.uniform(.01, .04)*rng.standard_normal(clip.shape, np.float32)
