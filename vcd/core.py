@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['UnknownName', 'Registry', 'sub_seed', 'generator', 'seeded', 'pick_device', 'device_name', 'autocast', 'progress',
-           'quiet', 'Cost', 'measure', 'keep_freed_memory', 'human_bytes']
+           'quiet', 'Cost', 'measure', 'keep_freed_memory', 'versus', 'human_bytes']
 
-# %% ../nbs/00_core.ipynb #b56e9335
-import contextlib, ctypes, difflib, functools, hashlib, os, random, sys, threading, time
+# %% ../nbs/00_core.ipynb #b1c0886c
+import contextlib, ctypes, difflib, functools, hashlib, os, random, statistics, sys, threading, time
 from dataclasses import dataclass
 
 import numpy as np
@@ -180,7 +180,24 @@ def keep_freed_memory()->bool:
     M_TRIM_THRESHOLD,M_MMAP_MAX = -1,-4
     return bool(mallopt and mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31-1))
 
-# %% ../nbs/00_core.ipynb #255b8dba
+# %% ../nbs/00_core.ipynb #035266da
+def versus(
+    ours,           # Called with nothing
+    reference,      # Called with nothing: the plain and obvious way to do the same
+    dev='cpu',      # Where the work runs
+    repeats:int=3,  # Times that each side is measured
+)->dict:            # ours_s, reference_s, ratio (reference over ours), ours_peak_mb, reference_peak_mb
+    "Medians of seconds and peak memory of two ways to do one thing"
+    costs = [],[]
+    for i in range(repeats+1):
+        for f,kept in zip((ours, reference), costs):
+            with measure(dev) as c: f()
+            if i: kept.append(c)
+    mid = lambda k: [statistics.median(getattr(c, k) for c in kept) for kept in costs]
+    (a,b),(m,n) = mid('seconds'),mid('peak_mb')
+    return dict(ours_s=a, reference_s=b, ratio=b/a, ours_peak_mb=m, reference_peak_mb=n)
+
+# %% ../nbs/00_core.ipynb #a8ca6779
 def human_bytes(
     n:float,  # Bytes
 )->str:       # e.g. '313 kB': powers of 1000, three figures

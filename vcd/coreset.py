@@ -6,7 +6,7 @@
 __all__ = ['selectors', 'check_vpc', 'per_class', 'selector', 'random_clips', 'herding', 'k_center', 'fingerprint', 'kept',
            'features', 'herding_clips', 'k_center_clips', 'forgetting_events', 'top', 'learning_history',
            'forgetting_clips', 'grand_scores', 'mean_grand', 'grand_clips', 'frame_change', 'key_frames', 'Repeat',
-           'repeats', 'keep_frames']
+           'frame_repeats', 'keep_frames']
 
 # %% ../nbs/30_coreset.ipynb #6a93f3c0
 import hashlib
@@ -320,7 +320,7 @@ def key_frames(
     if not 1 <= k <= x.shape[1]: raise ValueError(f'{k} key frames of clips with {x.shape[1]}; keep 1 to {x.shape[1]}')
     return frame_change(x).argsort(dim=1, descending=True, stable=True)[:, :k].sort(1).values
 
-# %% ../nbs/30_coreset.ipynb #3e54b2a5
+# %% ../nbs/30_coreset.ipynb #00be813f
 @codecs('repeat')
 class Repeat(Pixels):
     "A few frames of every clip, `frames` (N,K,C,H,W), each repeated in place until there are T"
@@ -333,9 +333,9 @@ class Repeat(Pixels):
         self.config['length'] = length
 
     def shape(self, store): return self.config['length'], *store['frames'].shape[2:]
-    def decode(self, store): return super().decode(store)[:, repeats(store['frames'].shape[1], self.config['length'])]
+    def decode(self, store): return super().decode(store)[:, frame_repeats(store['frames'].shape[1], self.config['length'])]
 
-def repeats(
+def frame_repeats(
     k:int,       # Frames that there are
     length:int,  # Frames that there should be
 )->Tensor:       # Which of the k stands at each of them, shape (length,)

@@ -8,8 +8,8 @@ __all__ = ['rules', 'longest', 'heaviest', 'Cell', 'Page', 'pages', 'Untidy', 'v
            'experiment', 'tidiness', 'check_export', 'readme', 'write_readme', 'check_readme', 'check_commands',
            'test_flags', 'run_tests', 'main']
 
-# %% ../nbs/90_house.ipynb #55231f28
-import argparse, ast, filecmp, itertools, os, re, shutil, subprocess, sys, tempfile, time
+# %% ../nbs/90_house.ipynb #23be4c20
+import argparse, ast, filecmp, importlib, itertools, os, re, shutil, subprocess, sys, tempfile, time
 from functools import cached_property
 from pathlib import Path
 
@@ -220,7 +220,7 @@ def open_to_view(page):
     if len(hidden) <= 2 + len(page.cells)/10: return
     yield f'{page.where(hidden[-1])}: {len(hidden)} of {len(page.cells)} cells are hidden'
 
-# %% ../nbs/90_house.ipynb #28a911da
+# %% ../nbs/90_house.ipynb #5b80499f
 @rules
 def experiment(page):
     "Parameters that the mill and papermill agree on; nothing exported, nothing long defined"
@@ -228,7 +228,7 @@ def experiment(page):
     for c in page.cells:
         if c.exported or 'default_exp' in c.flags: yield f'{page.where(c)}: an experiment exports nothing'
         for o in ast.walk(c.tree):
-            if isinstance(o, (ast.FunctionDef, ast.ClassDef)) and (n := o.end_lineno-o.lineno+1) > 5:
+            if isinstance(o, (ast.FunctionDef, ast.ClassDef)) and (n := o.end_lineno-o.lineno+1) > (12 if isinstance(o, ast.FunctionDef) else 0):
                 yield f'{page.where(c, o.lineno)}: {o.name} has {n} lines; it belongs into the library'
     try: ours = parameters(page.path)
     except ValueError as e: yield str(e)
@@ -236,6 +236,7 @@ def experiment(page):
 
 def _parameter_faults(page, ours):
     from papermill import inspect_notebook
+    public = importlib.import_module('vcd.all').__all__
     at,theirs = page.where(page.cells[0]).rsplit(',', 1)[0],inspect_notebook(str(page.path))
     if 'out' not in ours: yield f'{at}: no parameter `out`'
     for o in ours.values():
@@ -243,6 +244,7 @@ def _parameter_faults(page, ours):
         if not o.comment: yield f'{at}: parameter {o.name} has no comment'
         if kind not in o.type: yield f'{at}: parameter {o.name} is {o.type or "untyped"} and starts as {o.default!r}'
         if o.name not in theirs: yield f'{at}: papermill does not see {o.name}; keep = and | out of its line'
+        if o.name in public: yield f'{at}: parameter {o.name} is lost when `from vcd.all import *` brings its own {o.name}; rename one'
 
 # %% ../nbs/90_house.ipynb #873d8fc8
 def tidiness(
@@ -343,7 +345,7 @@ def _follow(command, **env):
         print(line, end='', flush=True); said.append(line)
     return p.wait(), ''.join(said)
 
-# %% ../nbs/90_house.ipynb #fd20291b
+# %% ../nbs/90_house.ipynb #476f5f5f
 _nbdev_test = '''import sys
 from nbdev.doclinks import nbglob
 from nbdev.test import nbdev_test
@@ -369,7 +371,7 @@ def run_tests(
     passed,failed = _count(said, 'passed'),_count(said, 'failed') + _count(said, 'error')
     good,failures = max(0, total-bad) + passed,bad + (failed or int(py_rc != 0))
     took = f'{time.perf_counter()-start:.0f}s'
-    print(f'{failures} failed, {good} passed in {took} ({total} notebooks, {passed+failed} tests)', flush=True)
+    print(f'{total} notebooks, {passed+failed} tests, {took}\n{good} passed, {failures} failed', flush=True)
     return int(failures > 0)
 
 # %% ../nbs/90_house.ipynb #82c72985
