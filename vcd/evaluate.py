@@ -24,8 +24,10 @@ recipes['tsgf'] = recipes['vdsd'].change(epochs=500, nets=3)                # "a
 recipes['david'] = recipes['vdsd'].change(epochs=1, min_steps=1000, patience=50, nets=3)   # 1000 iterations; its early stop is not described
 recipes['videocompressa'] = Recipe(epochs=100, batch=256, lr=.01, augment='flip', nets=3)
 
-# %% ../nbs/50_evaluate.ipynb #f7874dce
+# %% ../nbs/50_evaluate.ipynb #e79e0095
 recipes['cpu']   = Recipe(epochs=18, min_steps=120, batch=16, lr=.01, schedule='cosine', precision='bfloat16', test_batch=64, nets=3)
+recipes['cpu-long'] = recipes['cpu'].change(epochs=40)   # for the whole set, which 18 epochs do not exhaust
+recipes['tour']  = recipes['cpu'].change(epochs=8, min_steps=60, augment='none', precision='float32', nets=2)   # a flip would turn left into right
 recipes['smoke'] = recipes['cpu'].change(epochs=2, min_steps=20, precision='float32', nets=2)
 
 # %% ../nbs/50_evaluate.ipynb #62076cd0

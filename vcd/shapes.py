@@ -171,7 +171,7 @@ def render_shape(
     front = colour[:,None,None]*shade + (1 - colour[:,None,None])*(1 - shade)
     return behind*(1 - alpha) + front*alpha
 
-# %% ../nbs/12_shapes.ipynb #59a491a4
+# %% ../nbs/12_shapes.ipynb #77cdf7d3
 def render_clip(
     name:str,       # A name in `shape_classes`
     seed:int,       # Everything is drawn from it
@@ -185,7 +185,7 @@ def render_clip(
     colour = np.concatenate([rng.uniform(.7, 1, (1, 3)), base, base + rng.uniform(-.05, .1, (1, 3))])
     path   = track(drawn['motion'], frames, rng)
     clip   = render_shape(drawn['outline'], drawn['fill'], path, colour[0], background(size, colour[1:], rng))
-    clip  += rng.uniform(.01, .04)*rng.standard_normal(clip.shape, np.float32)
+    clip  += rng.uniform(.005, .02)*rng.standard_normal(clip.shape, np.float32)
     return np.rint(clip.clip(0, 1)*255).astype(np.uint8), drawn
 
 # %% ../nbs/12_shapes.ipynb #8927f3f4
