@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['autoencoders', 'Source', 'packings', 'Packing', 'Autoencoder', 'psnr', 'MissingWeights', 'weights_dir', 'autoencoder',
-           'train_tiny', 'some_frames', 'fit_frames', 'waves', 'pack', 'unpack', 'Latents', 'encode_clips',
-           'decoder_tensors', 'repack']
+           'train_tiny', 'some_frames', 'fit_frames', 'waves', 'pack_latents', 'unpack_latents', 'Latents',
+           'encode_clips', 'decoder_tensors', 'repack']
 
 # %% ../nbs/21_latents.ipynb #ab7f82cf
 import copy, functools, json, os, re, time, urllib.error, urllib.request, warnings
@@ -362,8 +362,8 @@ def _tucker(z, r):
 
 packings['tucker'] = Packing(_tucker, lambda z, s: torch.einsum('nacbd,ka,hb,wd->nkchw', z, s['time'], s['height'], s['width']), .75)
 
-# %% ../nbs/21_latents.ipynb #d7f13a80
-def pack(
+# %% ../nbs/21_latents.ipynb #9a5accfe
+def pack_latents(
     z:Tensor,      # Latents (n,K,c,h,w)
     how='none',    # Names in `packings`, chained by +, each with an optional :ratio
 )->tuple:          # The main tensor, and a dict of shared ones
@@ -374,7 +374,7 @@ def pack(
         shared |= {f'pack{i}.{k}': v for k,v in extra.items()}
     return z,shared
 
-def unpack(
+def unpack_latents(
     z:Tensor,      # The main tensor
     shared:dict,   # The shared ones; others are ignored
     how='none',    # As it was packed
@@ -394,7 +394,7 @@ def _steps(how):
         out.append((name, r))
     return out
 
-# %% ../nbs/21_latents.ipynb #cf9f713c
+# %% ../nbs/21_latents.ipynb #dbd54d9e
 @codecs('latents')
 class Latents:
     "Autoencoder codes of some frames: `latents` (N,K,c,h,w) and `times` (N,K), the numbers of the decoded frames"
@@ -402,7 +402,7 @@ class Latents:
     def __init__(self,
         autoencoder:str='taesd',  # Whose codes: a name for `autoencoder`
         size=(112, 112),          # Height and width of the decoded frames
-        packing:str='none',       # How the codes are kept, see `pack`
+        packing:str='none',       # How the codes are kept, see `pack_latents`
         arch:dict=None,           # The shape of a decoder that travels with the set
     ):
         _steps(packing)
@@ -411,7 +411,7 @@ class Latents:
     def count(self, store): return len(store['latents'])
     def shape(self, store): return (store['times'].shape[1], 3, *self.config['size'])
     def take(self, store, idx): return {k: v[idx] if k in self.fields else v for k,v in store.items()}
-    def unpack(self, store): return unpack(store['latents'], store, self.config['packing'])
+    def unpack(self, store): return unpack_latents(store['latents'], store, self.config['packing'])
 
     def decode(self, store):
         z,c = self.unpack(store),self.config
@@ -470,14 +470,14 @@ def decoder_tensors(
     "The weights that must be saved with its latents: none, but for a decoder that only exists here"
     return {f'decoder.{k}': v.detach().cpu().contiguous() for k,v in ae.model.decoder.state_dict().items()} if ae.travels else {}
 
-# %% ../nbs/21_latents.ipynb #c0787b19
+# %% ../nbs/21_latents.ipynb #12180bda
 def repack(
     clips:ClipSet,   # A set of latents
-    packing:str,     # See `pack`
+    packing:str,     # See `pack_latents`
 )->ClipSet:
     "The same latents in another packing"
     if clips.codec.name != 'latents': raise ValueError(f"a '{clips.codec.name}' set has no latents to pack; `encode_clips` makes one")
     rest = {k: v for k,v in clips.store.items() if k == 'times' or k.startswith('decoder.')}
-    with torch.no_grad(): main,shared = pack(clips.codec.unpack(clips.store), packing)
+    with torch.no_grad(): main,shared = pack_latents(clips.codec.unpack(clips.store), packing)
     codec = Latents(**{**clips.codec.config, 'packing': packing})
     return ClipSet(dict(latents=main, **shared, **rest), clips.labels, clips.classes, codec, clips.meta)
