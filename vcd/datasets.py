@@ -7,7 +7,7 @@ __all__ = ['cache_version', 'datasets', 'protocols', 'terms', 'list_tree', 'pick
            'spread', 'narrow', 'ClipCache', 'map_clips', 'file_facts', 'reader_key', 'build_cache', 'tell',
            'one_at_a_time', 'cached_clips', 'Dataset', 'read_set', 'shapes', 'load_data', 'describe']
 
-# %% ../nbs/14_datasets.ipynb #073020ff
+# %% ../nbs/14_datasets.ipynb #d7f2e6bf
 import contextlib, errno, itertools, math, mmap, os, re, shutil, sys, time
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from .archives import archives, lists as archive_lists, remedy, video_endings
 from .clips import ClipSet
 from .core import Registry, human_bytes, progress, quiet, sub_seed
 from .run import atomic, cache_dir, data_dir, digest, read_json, write_json
-from .shapes import render_shapes
+from .shapes import render_shapes, shapes_version
 from .video import read_clips
 
 # %% ../nbs/14_datasets.ipynb #88a95485
@@ -446,7 +446,7 @@ def _published(name):
 
 for _name in archives: datasets.add(_name, _published(_name))
 
-# %% ../nbs/14_datasets.ipynb #1fddec1f
+# %% ../nbs/14_datasets.ipynb #4ec1cf22
 @datasets
 def shapes(
     root=None,         # A folder that `render_shapes` made; None for one in the cache, rendered if it is not there
@@ -455,7 +455,7 @@ def shapes(
 )->tuple:              # Train and test ClipSets
     "The built-in dataset: classes of motions and of looks"
     render,given = render or {}, root and Path(root).is_dir()
-    root = Path(root or cache_dir('data', f'shapes-{digest(**render)}'))
+    root = Path(root or cache_dir('data', f'shapes-{digest(version=shapes_version, **render)}'))
     if render or not given:
         with one_at_a_time(f'{root}.lock', 'shapes'): render_shapes(root, **render)
     return Dataset('shapes', folder_lists)(root, **settings)

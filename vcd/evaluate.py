@@ -93,11 +93,11 @@ def _cost(ens):
     "Seconds per network, peak memory of all together, and where"
     return dict(fit_s=ens.cost.seconds/len(ens), peak_mb=ens.cost.peak_mb, epochs=len(ens.history), device=device_name(ens.device))
 
-# %% ../nbs/50_evaluate.ipynb #ae379db7
+# %% ../nbs/50_evaluate.ipynb #76d7e259
 def chance_row(
     test:ClipSet,  # The test set
 )->dict:           # A row
     "What guessing gives: one in `n_classes`, five in `n_classes` for top-5"
     n = len(test.classes)
     known = {k: test.meta.get(k) for k in ('dataset', 'split')}
-    return dict(known, method='chance', frames=test.shape[0], size=test.shape[-1], seed=0, top1=1/n, top5=min(5, n)/n, clips=0, values=0, values_ratio=0., bytes=0)
+    return dict(known, method='chance', frames=test.shape[0], size=test.shape[-1], seed=0, device=None, top1=1/n, top5=min(5, n)/n, clips=0, values=0, values_ratio=0., bytes=0)
