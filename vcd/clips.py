@@ -38,7 +38,7 @@ def denormalise(
 
 def _channels(v, x): return torch.tensor(v, dtype=x.dtype, device=x.device).view(3, 1, 1)
 
-# %% ../nbs/11_clips.ipynb #063c86fc
+# %% ../nbs/11_clips.ipynb #1c047641
 @codecs('pixels')
 class Pixels:
     "Every frame of every clip: `frames` (N,T,C,H,W), uint8, or float in the space named"
@@ -55,7 +55,7 @@ class Pixels:
 
     def decode(self, store):
         x = store['frames']
-        if x.dtype == torch.uint8: return x.float().div_(255)
+        if x.dtype == torch.uint8: return x/255   # one pass, float32
         return denormalise(x) if self.config['space'] == 'normalised' else x
 
     def encode(self,

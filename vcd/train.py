@@ -175,7 +175,7 @@ def standardise_batch(
     std,mean = torch.std_mean(x, dim=tuple(range(-5, 0)), keepdim=True)
     return denormalise((x-mean)/std)
 
-# %% ../nbs/24_train.ipynb #379c0356
+# %% ../nbs/24_train.ipynb #092dd29c
 class _Batches:
     "The members' batches: indices in each one's own order, clips augmented by each one's own stream"
     def __init__(self, sets, seeds, r, device):
@@ -199,10 +199,10 @@ class _Batches:
         return x[torch.arange(n, device=x.device)[:, None], keep]
 
     def get(self, idx):
-        "Clips (S,B,T,C,H,W) and labels (S,B) or (S,B,n_classes)"
+        "A list of clips (B,T,C,H,W), one per member, and labels (S,B) or (S,B,n_classes)"
         change = augments[self.r.augment]
-        x = torch.stack([self.some_frames(change(f(i), g), g) for f,i,g in zip(self.feeds, idx, self.draws)])
-        if self.r.standardise == 'batch': x = standardise_batch(x)
+        x = [self.some_frames(change(f(i), g), g) for f,i,g in zip(self.feeds, idx, self.draws)]
+        if self.r.standardise == 'batch': x = [standardise_batch(o) for o in x]
         return x, torch.stack([f.labels[i.to(f.labels.device)] for f,i in zip(self.feeds, idx)])
 
 # %% ../nbs/24_train.ipynb #7e5bcb71
@@ -216,7 +216,36 @@ def member_loss(
     each = F.cross_entropy(logits.flatten(0, 1), labels, reduction='none', label_smoothing=smoothing)
     return each.view(logits.shape[:2]).mean(1)
 
-# %% ../nbs/24_train.ipynb #01f71249
+# %% ../nbs/24_train.ipynb #ddd02111
+@patch
+def backward(self:Ensemble,
+    x,             # Clips in [0,1], one tensor (n,T,C,H,W) per member
+    y:Tensor,      # Labels (S,n), or soft (S,n,n_classes)
+    smoothing=0.,  # Label smoothing
+)->tuple:          # Losses (S,) and logits (S,n,n_classes), detached
+    "Losses of every member, and their gradients in `params`"
+    for v in self.params.values(): v.grad = torch.zeros_like(v) if v.grad is None else v.grad.zero_()
+    if self.device.type == 'cuda':
+        logits = self(torch.stack([*x]))
+        loss = member_loss(logits, y, smoothing)
+        loss.sum().backward()
+        return loss.detach(), logits.detach()
+    each = [self._member_backward(i, x[i], y[i], smoothing) for i in range(len(self))]
+    return torch.cat([l for l,_ in each]), torch.stack([z for _,z in each])
+
+@patch
+def _member_backward(self:Ensemble, i, x, y, smoothing):
+    state = {f'net.{k}': v[i] for k,v in self.buffers.items()}
+    for k,v in self.params.items():
+        leaf = state[f'net.{k}'] = v.detach()[i].requires_grad_()
+        leaf.grad = v.grad[i]
+    self.skeleton.method = 'forward'
+    with _stream(self.streams, i, self.skeleton.training), autocast(self.device, self.precision): logits = functional_call(self.skeleton, state, (x,)).float()
+    loss = member_loss(logits[None], y[None], smoothing)
+    loss.backward()
+    return loss.detach(), logits.detach()
+
+# %% ../nbs/24_train.ipynb #46b15432
 def fit(
     net,                 # A name in `nets`, or a builder `(n_classes, shape) → nn.Module`
     train,               # A ClipSet, or one per seed, of equal sizes
@@ -239,7 +268,7 @@ def fit(
     if keep: ens.cost.seconds = keep.done(ens.cost.seconds)
     return ens
 
-# %% ../nbs/24_train.ipynb #60d4acd3
+# %% ../nbs/24_train.ipynb #8a694ce6
 def _train(ens, batches, r, on_batch, on_epoch, keep):
     "The loop of `fit`"
     opt,stop = optimisers[r.opt](list(ens.params.values()), r),_Patience(ens, r.patience)
@@ -263,15 +292,14 @@ def _train(ens, batches, r, on_batch, on_epoch, keep):
 def _step(ens, opt, batches, idx, epoch, r, on_batch):
     "One optimiser step of all members; their losses (S,)"
     x,y = batches.get(idx)
-    logits = ens(x)
-    loss = member_loss(logits, y, r.smoothing)
+    loss,logits = ens.backward(x, y, r.smoothing)
     if not loss.isfinite().all():
         raise FloatingPointError(f'training diverged in epoch {epoch}: losses {loss.tolist()}; try a lower lr than {r.lr:g}')
-    if on_batch: on_batch(epoch, idx, logits.detach(), y)
-    opt.zero_grad(set_to_none=True); loss.sum().backward(); opt.step()
-    return loss.detach()
+    if on_batch: on_batch(epoch, idx, logits, y)
+    opt.step()
+    return loss
 
-# %% ../nbs/24_train.ipynb #ae62bf20
+# %% ../nbs/24_train.ipynb #f625439a
 class _Patience:
     "Remembers the weights of each member at the epoch at which its training loss had stopped falling"
     def __init__(self, ens, patience):
@@ -292,7 +320,7 @@ class _Patience:
         for i,kept in self.kept.items():
             for k,v in kept.items(): (self.ens.params if k in self.ens.params else self.ens.buffers)[k][i].copy_(v)
 
-# %% ../nbs/24_train.ipynb #497c6159
+# %% ../nbs/24_train.ipynb #0f4d55ce
 class _Checkpoint:
     "The state of `_train` in a file"
     def __init__(self, path, every=30., **key):
@@ -331,7 +359,7 @@ def _rng(state=None):
     torch.set_rng_state(state[0].cpu())
     if len(state) > 1: torch.cuda.set_rng_state(state[1].cpu())
 
-# %% ../nbs/24_train.ipynb #f768ce19
+# %% ../nbs/24_train.ipynb #e37e4189
 @patch
 @torch.no_grad()
 def logits(self:Ensemble,
@@ -352,7 +380,7 @@ def embed(self:Ensemble, clips:ClipSet, batch:int=64)->Tensor:
     "Features (S,N,D) of every clip under every member"
     return self.logits(clips, batch, 'embed')
 
-# %% ../nbs/24_train.ipynb #cf0fd610
+# %% ../nbs/24_train.ipynb #c765ea82
 def accuracy(
     ens:Ensemble,        # Trained networks
     test,                # A ClipSet, or one per pass
