@@ -7,8 +7,9 @@ __all__ = ['cache_version', 'datasets', 'protocols', 'terms', 'list_tree', 'pick
            'spread', 'narrow', 'ClipCache', 'map_clips', 'file_facts', 'reader_key', 'build_cache', 'tell',
            'one_at_a_time', 'cached_clips', 'Dataset', 'read_set', 'shapes', 'load_data', 'describe']
 
-# %% ../nbs/14_datasets.ipynb #d7f2e6bf
+# %% ../nbs/14_datasets.ipynb #8a200cc0
 import contextlib, errno, itertools, math, mmap, os, re, shutil, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -132,10 +133,10 @@ def narrow(
         kept += [(o, c) for o in (spread(own, n, group) if n else sorted(own))]
     return kept
 
-# %% ../nbs/14_datasets.ipynb #990b2e8e
+# %% ../nbs/14_datasets.ipynb #7bb84b73
 class ClipCache:
     "Clips of one shape in one file, with a mark for each that is in it"
-    every = 1.   # Seconds between marks
+    every = 1.   # Seconds between marks; at 0 each clip waits for its own
     def __init__(self,
         folder,       # Where it is kept
         n:int,        # How many clips are to go in
@@ -159,9 +160,10 @@ class ClipCache:
         if self.mode == 'w+b': self.ticks.unlink(missing_ok=True)   # marks never outlive the bytes that they vouch for
         self.file,self.synced = open(self.frames, self.mode, buffering=0), time.monotonic()
         self.file.truncate(self.n*self.bytes)
+        self.saver,self.saving = ThreadPoolExecutor(1),None
         return self.file
 
-# %% ../nbs/14_datasets.ipynb #489e758d
+# %% ../nbs/14_datasets.ipynb #07a0de71
 @patch
 def put(self:ClipCache,
     i:int,            # Which clip
@@ -171,14 +173,22 @@ def put(self:ClipCache,
     if clip.shape != self.shape or clip.dtype != np.uint8: raise ValueError(f'clip {i} is {clip.dtype} {clip.shape}, not uint8 {self.shape}')
     _write(self.file, i*self.bytes, np.ascontiguousarray(clip))
     self.marks[i] = 1
-    if time.monotonic() - self.synced > self.every: self.sync()
+    if time.monotonic() - self.synced > self.every: self.sync(wait=not self.every)
 
 @patch
-def sync(self:ClipCache):
-    "Bring the bytes to the disk, and only then the marks"
-    os.fsync(self.file.fileno())
-    with atomic(self.ticks) as f: f.write_bytes(self.marks.tobytes())
+def sync(self:ClipCache,
+    wait:bool=True,  # Until it is done; else it goes on beside the reading
+):
+    "Bring the bytes to the disk, and only then the marks; what went wrong beside the reading is raised here"
+    if self.saving and (wait or self.saving.done()): self.saving = self.saving.result()
+    if wait: self._save(self.marks.tobytes())
+    elif not self.saving: self.saving = self.saver.submit(self._save, self.marks.tobytes())
     self.synced = time.monotonic()
+
+@patch
+def _save(self:ClipCache, marks):
+    os.fsync(self.file.fileno())
+    with atomic(self.ticks) as f: f.write_bytes(marks)
 
 def _write(file, at, data):
     "All of `data` at byte `at`; a short write, the last before a disk is full, is followed up"
