@@ -1,8 +1,11 @@
 "Tests are quiet, keep their cache to themselves, and belong to this checkout"
-import os, tempfile
+import os, signal, tempfile
 from pathlib import Path
 
 os.environ['VCD_QUIET'] = '1'
 os.environ['VCD_HOME']  = str(Path(__file__).parent.parent)
 _cache = tempfile.TemporaryDirectory(prefix='vcd-tests-')   # goes when the tests end
 os.environ['VCD_CACHE'] = _cache.name
+
+# a job started in the background ignores Ctrl-C, and so would all that it starts; these tests send it
+signal.signal(signal.SIGINT, signal.default_int_handler)
