@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['methods', 'keep_clips', 'keyframe', 'full', 'hyperparameters', 'check_hyperparameters', 'condense']
 
-# %% ../nbs/47_condense.ipynb #4cec1bc4
+# %% ../nbs/47_condense.ipynb #9f287a83
 import difflib, inspect
 
 from .clips import ClipSet
 from .core import Registry, measure, pick_device
 from .coreset import check_vpc, keep_frames, random_clips, selectors
 from .run import environment
+from .videocompressa import videocompressa
 
 # %% ../nbs/47_condense.ipynb #e8098cbd
 methods = Registry('method', hint='(`import vcd.all` registers every method there is)')
@@ -57,13 +58,13 @@ def full(
     "Keep everything: the ceiling that the others are measured against"
     return ClipSet(train.store, train.labels, train.classes, train.codec, train.meta | dict(vpc=None))
 
-# %% ../nbs/47_condense.ipynb #45f26e53
+# %% ../nbs/47_condense.ipynb #b2b8cc00
 def hyperparameters(
     method:str,  # A name in `methods`
 )->dict:         # Hyperparameter: default
     "What can be set about a method, and what it is if nothing is said"
     every = inspect.signature(methods[method]).parameters
-    return {k: p.default for k,p in every.items() if k not in ('train', 'vpc', 'seed', 'device')}
+    return {k: p.default for k,p in every.items() if k not in ('train', 'vpc', 'seed', 'device', 'checkpoint')}
 
 def check_hyperparameters(
     method:str,  # A name in `methods`
@@ -77,22 +78,29 @@ def check_hyperparameters(
         guess = f" Did you mean '{near[0]}'?" if near else ''
         raise TypeError(f"method '{method}' has no hyperparameter '{k}'.{guess} It has: {', '.join(known) or 'none'}.")
 
-# %% ../nbs/47_condense.ipynb #8536ef8c
+# %% ../nbs/47_condense.ipynb #2ef45c0d
 def condense(
     train:ClipSet,      # The set to make small
     method:str,         # A name in `methods`
-    vpc:int=1,          # Clips per class
+    vpc:int=None,       # Clips per class; None for what the method does by itself: all of them, or one
     seed:int=0,         # Of everything that is drawn
     device='auto',      # Where the work is done
+    checkpoint=None,    # A file to go on from when interrupted, for methods that run long
     **hp,               # Hyperparameters, as `hyperparameters(method)` lists them
 )->ClipSet:
     "Make a small set of a large one; what it took and how it was made is in its `meta`"
     fn = methods[method]
     check_hyperparameters(method, hp)
-    if method != 'full': check_vpc(train, vpc)
-    with measure(dev := pick_device(device)) as cost: small = fn(train, vpc=vpc, seed=seed, device=dev, **hp)
+    takes = inspect.signature(fn).parameters
+    if vpc is None and takes['vpc'].default is takes['vpc'].empty: vpc = 1
+    if method != 'full' and vpc is not None: check_vpc(train, vpc)
+    keep = dict(checkpoint=checkpoint) if 'checkpoint' in takes else {}
+    with measure(dev := pick_device(device)) as cost: small = fn(train, vpc=vpc, seed=seed, device=dev, **keep, **hp)
     how = {k: getattr(v, '__name__', v) if callable(v) else v for k,v in (hyperparameters(method) | hp).items()}
     took = dict(condense_s=cost.seconds, condense_peak_mb=cost.peak_mb)
     what = dict(method=method, condense_seed=seed, params=how, versions=environment(dev))
     small.meta = dict(vpc=vpc) | took | small.meta | what
     return small
+
+# %% ../nbs/47_condense.ipynb #70853eb5
+methods['videocompressa'] = videocompressa

@@ -5,14 +5,17 @@
 # %% auto #0
 __all__ = ['recipes', 'recipe_for', 'evaluate', 'chance_row']
 
-# %% ../nbs/50_evaluate.ipynb #5b542598
+# %% ../nbs/50_evaluate.ipynb #7088d326
 import pandas as pd
 import torch
 
 from .clips import ClipSet
 from .codecs import storage
 from .core import Registry, device_name
+from .nets import least_frames
+from .coreset import frame_repeats
 from .train import Ensemble, Recipe, accuracy, fit
+from .videocompressa import sample_like, scorer_of
 
 # %% ../nbs/50_evaluate.ipynb #083e11ec
 recipes = Registry('recipe')
@@ -41,7 +44,7 @@ def recipe_for(
     if isinstance(recipe, Recipe): return recipe
     return recipes.get(f'{recipe}:{net}') or recipes[recipe]
 
-# %% ../nbs/50_evaluate.ipynb #dae574f7
+# %% ../nbs/50_evaluate.ipynb #fdc2d6f6
 def evaluate(
     small,                # The set to train on, or one per seed
     test,                 # The test ClipSet, or one per test pass
@@ -50,6 +53,7 @@ def evaluate(
     seeds=None,           # How many networks, or their seeds; None for the recipe's own number
     train:ClipSet=None,   # The full training set, to count storage against
     device='auto',        # Where
+    sampling=None,        # Which frames of test clips, where the set keeps fewer: names in `samplings`, the first for `top1`; None for all that apply
     checkpoint=None,      # A file to go on from when interrupted, see `fit`
 )->list:                  # One row (dict) per seed
     "Train fresh networks on `small`, test them, count what `small` costs"
@@ -58,14 +62,17 @@ def evaluate(
     sets  = list(small) if isinstance(small, (list, tuple)) else [small]
     tests = list(test) if isinstance(test, (list, tuple)) else [test]
     _check(sets, tests)
-    look  = lambda e, ens: ens.notes.append(accuracy(ens, tests, r)) if r.test_every and (e+1) % r.test_every == 0 else None
-    ens   = fit(net, sets, seeds, r, device, on_epoch=look, checkpoint=checkpoint)
-    last  = accuracy(ens, tests, r)
+    ways  = _ways(sets, tests, net, sampling)
+    first = next(iter(ways.values()))
+    look  = lambda e, ens: ens.notes.append(accuracy(ens, first, r)) if r.test_every and (e+1) % r.test_every == 0 else None
+    ens   = fit(net, [_stretched(o, net) for o in sets], seeds, r, device, on_epoch=look, checkpoint=checkpoint)
+    each  = {way: accuracy(ens, shown, r) for way,shown in ways.items()}
+    last  = next(iter(each.values()))
     facts = _facts(sets, tests[0], train) * (len(last) if len(sets) == 1 else 1)
     names = dict(net=net if isinstance(net, str) else net.__name__, recipe=recipe if isinstance(recipe, str) else 'custom')
-    return [dict(f, **names, seed=s, **_scores(i, last, ens.notes), **_cost(ens)) for i,(s,f) in enumerate(zip(ens.seeds, facts))]
+    return [dict(f, **names, seed=s, **_scores(i, last, ens.notes), **_sampled(i, each), **_cost(ens)) for i,(s,f) in enumerate(zip(ens.seeds, facts))]
 
-# %% ../nbs/50_evaluate.ipynb #75f88833
+# %% ../nbs/50_evaluate.ipynb #94499be3
 def _check(sets, tests):
     "Sets and test sets must speak of the same classes and shapes"
     for o in (*sets, *tests):
@@ -78,8 +85,8 @@ def _facts(sets, test, train):
     "What is known of each set before any training"
     out = []
     for o in sets:
-        meta = {k: o.meta.get(k) for k in ('dataset', 'split', 'method', 'vpc', 'condense_s', 'condense_seed', 'condense_peak_mb')}
-        out.append(dict(meta, frames=test.shape[0], size=test.shape[-1], clips=len(o), **(storage(o, train) if train else {})))
+        meta = {k: o.meta.get(k) for k in ('dataset', 'split', 'method', 'vpc', 'condense_s', 'condense_seed', 'condense_peak_mb', 'autoencoder')}
+        out.append(dict(meta, frames=test.shape[0], kept_frames=o.shape[0], size=test.shape[-1], clips=len(o), **(storage(o, train) if train else {})))
     return out
 
 # %% ../nbs/50_evaluate.ipynb #81fa508e
@@ -93,7 +100,26 @@ def _cost(ens):
     "Seconds per network, peak memory of all together, and where"
     return dict(fit_s=ens.cost.seconds/len(ens), peak_mb=ens.cost.peak_mb, epochs=len(ens.history), device=device_name(ens.device))
 
-# %% ../nbs/50_evaluate.ipynb #76d7e259
+# %% ../nbs/50_evaluate.ipynb #92155207
+def _ways(sets, tests, net, sampling):
+    "Sampling name: test sets as `accuracy` takes them"
+    if sets[0].shape[0] >= tests[0].shape[0]: return dict(all=[_stretched(o, net) for o in tests])
+    names = (sampling,) if isinstance(sampling, str) else sampling or ('uniform', *['scorer']*all(map(scorer_of, sets)))
+    def shown(test, how):
+        if how == 'scorer' and len(sets) > 1: return tuple(_stretched(sample_like(test, o, how), net) for o in sets)
+        return _stretched(sample_like(test, sets[0], how), net)
+    return {how: [shown(o, how) for o in tests] for how in names}
+
+def _stretched(clips, net):
+    "The clips with as many frames as the net needs, each repeated"
+    K,L = clips.shape[0],least_frames(net)
+    return clips if K >= L else clips.pick(frame_repeats(K, L))
+
+def _sampled(i, each):
+    "Accuracies of member `i` by test sampling, where test clips were sampled"
+    return {} if [*each] == ['all'] else {f'{k}_{way}': a[i][k] for way,a in each.items() for k in ('top1', 'top5')}
+
+# %% ../nbs/50_evaluate.ipynb #10a05270
 def chance_row(
     test:ClipSet,  # The test set
 )->dict:           # A row

@@ -470,14 +470,14 @@ def decoder_tensors(
     "The weights that must be saved with its latents: none, but for a decoder that only exists here"
     return {f'decoder.{k}': v.detach().cpu().contiguous() for k,v in ae.model.decoder.state_dict().items()} if ae.travels else {}
 
-# %% ../nbs/21_latents.ipynb #12180bda
+# %% ../nbs/21_latents.ipynb #6a06cd77
 def repack(
     clips:ClipSet,   # A set of latents
     packing:str,     # See `pack_latents`
 )->ClipSet:
     "The same latents in another packing"
     if clips.codec.name != 'latents': raise ValueError(f"a '{clips.codec.name}' set has no latents to pack; `encode_clips` makes one")
-    rest = {k: v for k,v in clips.store.items() if k == 'times' or k.startswith('decoder.')}
+    rest = {k: v for k,v in clips.store.items() if k == 'times' or k.startswith(('decoder.', 'scorer.'))}
     with torch.no_grad(): main,shared = pack_latents(clips.codec.unpack(clips.store), packing)
     codec = Latents(**{**clips.codec.config, 'packing': packing})
     return ClipSet(dict(latents=main, **shared, **rest), clips.labels, clips.classes, codec, clips.meta)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['nets', 'norms3d', 'cells', 'Normalise', 'check_shape', 'VideoNet', 'centre_crop', 'ConvNet3D', 'MaxHead',
            'time_second', 'FrameConv', 'per_frame', 'ConvNet2D', 'frame_dim', 'MLP', 'rnn_step', 'gru_step',
-           'lstm_step', 'Recurrent', 'FrameRecurrent', 'FrameScorer']
+           'lstm_step', 'Recurrent', 'FrameRecurrent', 'FrameScorer', 'least_frames']
 
 # %% ../nbs/22_nets.ipynb #e203c17c
 from functools import partial
@@ -277,3 +277,11 @@ class FrameScorer(nn.Module):
         return self.head(x.mean((2,3))).squeeze(1)
 
     def forward(self, x): return per_frame(self.score, self.normalise(x))
+
+# %% ../nbs/22_nets.ipynb #82d80edd
+def least_frames(
+    net,  # A name in `nets`, or a builder
+)->int:
+    "Frames that a clip needs at least"
+    build = nets[net] if isinstance(net, str) else net
+    return getattr(getattr(build, 'func', build), 'smallest', (1,))[0]

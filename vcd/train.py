@@ -359,19 +359,21 @@ def _rng(state=None):
     torch.set_rng_state(state[0].cpu())
     if len(state) > 1: torch.cuda.set_rng_state(state[1].cpu())
 
-# %% ../nbs/24_train.ipynb #e37e4189
+# %% ../nbs/24_train.ipynb #59ad04af
 @patch
 @torch.no_grad()
 def logits(self:Ensemble,
-    clips:ClipSet,      # What to look at
+    clips,              # What to look at: a ClipSet, or a tuple of one per member, of equal sizes
     batch:int=64,       # Clips at a time
     method='forward',   # Or 'embed'
     change=None,        # Applied to each batch of clips first
 )->Tensor:              # (S,N,n_classes), or features (S,N,D); float32, on the CPU
     "What every member says of every clip, in eval mode"
-    training,feed = self.skeleton.training,Feed(clips, self.device)
+    training,own,change = self.skeleton.training,isinstance(clips, tuple),change or (lambda o: o)
+    feeds = [Feed(o, self.device) for o in (clips if own else (clips,))]
+    look  = lambda i: torch.stack([change(f(i)) for f in feeds]) if own else change(feeds[0](i))
     self.skeleton.eval()
-    out = [self((change or (lambda o: o))(feed(i)), method).cpu() for i in torch.arange(len(clips)).split(batch)]
+    out = [self(look(i), method).cpu() for i in torch.arange(len(feeds[0].labels)).split(batch)]
     self.skeleton.train(training)
     return torch.cat(out, 1)
 
@@ -380,22 +382,22 @@ def embed(self:Ensemble, clips:ClipSet, batch:int=64)->Tensor:
     "Features (S,N,D) of every clip under every member"
     return self.logits(clips, batch, 'embed')
 
-# %% ../nbs/24_train.ipynb #c765ea82
+# %% ../nbs/24_train.ipynb #d4937f46
 def accuracy(
     ens:Ensemble,        # Trained networks
-    test,                # A ClipSet, or one per pass
+    test,                # A ClipSet, or a list of one per pass; each may be a tuple of one per member
     recipe:Recipe=None,  # How test clips are treated
     seed:int=0,          # Of the augmentation of test clips
 )->list:                 # Per member: dict(top1, top5, per_class (n_classes,), confusion (n_classes,n_classes) rows truth)
     "Accuracies of every member, averaged over passes"
-    r,tests = recipe or Recipe(),test if isinstance(test, (list, tuple)) else [test]
+    r,tests = recipe or Recipe(),test if isinstance(test, list) else [test]
     gen,passes = generator(seed, 'test', device=ens.device),[]
     def change(x):
         x = augments[r.test_augment](x, gen)
         return standardise_batch(x) if r.standardise == 'batch' else x
     for i in range(max(r.test_passes, len(tests))):
         now = tests[i % len(tests)]
-        passes.append(_scores(ens.logits(now, r.test_batch, change=change), now.hard.cpu()))
+        passes.append(_scores(ens.logits(now, r.test_batch, change=change), (now[0] if isinstance(now, tuple) else now).hard.cpu()))
     return [{k: sum(p[m][k] for p in passes)/len(passes) for k in passes[0][m]} for m in range(len(ens))]
 
 def _scores(logits, y):
