@@ -44,7 +44,7 @@ def recipe_for(
     if isinstance(recipe, Recipe): return recipe
     return recipes.get(f'{recipe}:{net}') or recipes[recipe]
 
-# %% ../nbs/50_evaluate.ipynb #fdc2d6f6
+# %% ../nbs/50_evaluate.ipynb #3eae0243
 def evaluate(
     small,                # The set to train on, or one per seed
     test,                 # The test ClipSet, or one per test pass
@@ -53,7 +53,7 @@ def evaluate(
     seeds=None,           # How many networks, or their seeds; None for the recipe's own number
     train:ClipSet=None,   # The full training set, to count storage against
     device='auto',        # Where
-    sampling=None,        # Which frames of test clips, where the set keeps fewer: names in `samplings`, the first for `top1`; None for all that apply
+    sampling=None,        # Which frames of test clips, where the set keeps fewer: names in `test_samplings`, the first for `top1`; None for all that apply
     checkpoint=None,      # A file to go on from when interrupted, see `fit`
 )->list:                  # One row (dict) per seed
     "Train fresh networks on `small`, test them, count what `small` costs"
