@@ -82,7 +82,7 @@ class LatentTable:
 
 def _made(folder): folder.mkdir(parents=True, exist_ok=True); return folder
 
-# %% ../nbs/40_videocompressa.ipynb #64768036
+# %% ../nbs/40_videocompressa.ipynb #0f2f3905
 @dataclass(frozen=True)
 class CompressaRecipe:
     "How VideoCompressa works; the defaults are the paper's"
@@ -105,6 +105,8 @@ class CompressaRecipe:
     wd:float          = 5e-4         # Weight decay of SGD
     batch:int         = 64           # Videos a step
     inner_steps:int   = 1            # Updates on each batch before the next
+    task:float        = 1.           # Weight of the classification loss; 0 does without a network
+    fidelity:float    = 0.           # Weight of the mean squared error of the selected frames against the same mix of the original ones
     warm:int          = 0            # First passes in which latents do not move, only scorer and network
     augment:str       = 'none'       # What is done to the selected frames: a name in `augments`
     videos:str        = 'random'     # Which videos are kept where `vpc` is given: a name in `selectors`
@@ -118,11 +120,12 @@ class CompressaRecipe:
         if odd := [o for o in k if o not in known]: raise ValueError(f"a compressa recipe has no {odd}; it has {', '.join(known)}")
         return replace(self, **k)
 
-# %% ../nbs/40_videocompressa.ipynb #4ed7c467
+# %% ../nbs/40_videocompressa.ipynb #462ece80
 def _check(train, r):
     "Refuse what cannot work before anything is encoded"
     T = train.shape[0]
     if not 1 <= r.frames <= T: raise ValueError(f'frames={r.frames} of clips with {T} frame{"s"*(T != 1)}; keep 1 to {T}')
+    if not (r.task or r.fidelity): raise ValueError('task=0 and fidelity=0: nothing is left to optimise; give one of them, or steps=0 with the defaults')
     if r.steps < 0 or r.batch < 1 or r.inner_steps < 1: raise ValueError(f'steps={r.steps}, batch={r.batch}, inner_steps={r.inner_steps}: none of them can be less')
     for field,known in dict(scorer=('decoded', 'clips', 'latents'), mix=('frames', 'latents')).items():
         if getattr(r, field) not in known: raise ValueError(f"{field}='{getattr(r, field)}': use {' or '.join(known)}")
@@ -158,7 +161,7 @@ class Compression:
     @property
     def learns(self): return self.recipe.select not in fixed_frames                                     # Is there a scorer?
 
-# %% ../nbs/40_videocompressa.ipynb #ec9943c7
+# %% ../nbs/40_videocompressa.ipynb #22f07a69
 @patch
 def _encode(self:Compression):
     start = time.perf_counter()
@@ -166,7 +169,7 @@ def _encode(self:Compression):
     self.table = LatentTable(z.shape, self.device, self.recipe.lr_latents)
     self.table.z.copy_(z)
     self.labels = self.train.labels.to(self.device)
-    self.feed   = Feed(self.train, self.device) if self.learns and self.recipe.scorer == 'clips' else None
+    self.feed   = Feed(self.train, self.device) if self.recipe.fidelity or self.learns and self.recipe.scorer == 'clips' else None
     self.seconds['encode'] = time.perf_counter()-start
 
 @patch
@@ -182,7 +185,7 @@ def _networks(self:Compression):
 @patch(as_prop=True)
 def chunk(self:Compression): return self.recipe.chunk or (4 if self.device.type == 'cpu' else self.recipe.batch)
 
-# %% ../nbs/40_videocompressa.ipynb #58ea7f59
+# %% ../nbs/40_videocompressa.ipynb #fd531993
 @patch
 def scores(self:Compression,
     z:Tensor,  # Latents (n,T,c,h,w)
@@ -203,7 +206,7 @@ def selected(self:Compression,
     i:Tensor,    # Which videos they are
     tau=1.,      # Temperature
     gen=None,    # Source of the noise
-)->tuple:        # Frames (n,K,3,H,W), scores (n,T)
+)->tuple:        # Frames (n,K,3,H,W), scores (n,T), weights (n,K,T)
     "What the network sees of each video"
     r    = self.recipe
     late = r.mix == 'latents' or not self.learns   # mixed before decoding
@@ -212,13 +215,13 @@ def selected(self:Compression,
     p    = frame_selectors[r.select](q, r.frames, tau, gen, self._seen(z, i) if r.select == 'pixel_difference' else None)
     if r.hard: p = straight_through(p)
     if r.in_time: p = p.gather(1, (p.detach()@torch.arange(p.shape[2], device=p.device).to(p)).argsort(1)[..., None].expand_as(p))
-    return self._decode(expected_frames(z, p)) if late else expected_frames(x, p), q
+    return self._decode(expected_frames(z, p)) if late else expected_frames(x, p), q, p
 
 @patch
 def _seen(self:Compression, z, i):
     with torch.no_grad(): return self._decode(z)
 
-# %% ../nbs/40_videocompressa.ipynb #2d91fc19
+# %% ../nbs/40_videocompressa.ipynb #42fd58f2
 @patch
 def update(self:Compression,
     i:Tensor,  # Videos of the batch
@@ -229,24 +232,31 @@ def update(self:Compression,
     gen = generator(self.seed, 'noise', self.done, device=self.device)
     for o in self.opts: o.zero_grad()
     with seeded(self.seed, 'step', self.done): parts = [self._backward(j, len(i), tau, gen) for j in i.split(self.chunk)]
-    g,loss,hits,spread = (torch.cat(o) for o in zip(*parts))
+    g,loss,hits,spread,error = (torch.cat(o) for o in zip(*parts))
     if not (loss.isfinite().all() and g.isfinite().all()): self._stop(loss)
     if self.done >= r.warm*self.per_pass: self.table.step(i, g)
     for o in self.opts: o.step()
     self.done += 1
-    self.history.append(dict(loss=loss.sum().item()/len(i), top1=hits.float().mean().item(), frames=spread.exp().mean().item()))
+    self.history.append(dict(loss=loss.sum().item()/len(i), top1=hits.float().mean().item(), frames=spread.exp().mean().item(), mse=error.mean().item()))
 
 @patch
 def _backward(self:Compression, j, n, tau, gen):
     "Gradients of some videos of a batch of `n`: those of latents returned, the others added up"
     z,y = self.table.rows(j).requires_grad_(),self.labels[j.to(self.device)]
-    x,q = self.selected(z, j, tau, gen)
-    x   = augments[self.recipe.augment](x, gen)[:, frame_repeats(x.shape[1], self.length)]
-    with autocast(self.device, self.recipe.precision): logits = self.net(x).float()
-    loss = F.cross_entropy(logits, y, reduction='none')
+    x,q,p = self.selected(z, j, tau, gen)
+    loss,hits = self._understood(x, y, gen) if self.recipe.task else (x.new_zeros(len(x)),)*2
+    error = (x-expected_frames(self.feed(j), p.detach())).square().mean((1, 2, 3, 4)) if self.recipe.fidelity else x.new_zeros(len(x))
+    loss  = self.recipe.task*loss + self.recipe.fidelity*error
     (loss.sum()/n).backward()
     p = q.detach().softmax(1)
-    return z.grad, loss.detach(), logits.argmax(1) == (y.argmax(1) if y.ndim > 1 else y), -(p*p.clamp_min(1e-12).log()).sum(1)
+    return z.grad, loss.detach(), hits, -(p*p.clamp_min(1e-12).log()).sum(1), error.detach()
+
+@patch
+def _understood(self:Compression, x, y, gen):
+    "Cross-entropy of the understanding network on each video, and whether it is right"
+    x = augments[self.recipe.augment](x, gen)[:, frame_repeats(x.shape[1], self.length)]
+    with autocast(self.device, self.recipe.precision): logits = self.net(x).float()
+    return F.cross_entropy(logits, y, reduction='none'), logits.argmax(1) == (y.argmax(1) if y.ndim > 1 else y)
 
 @patch
 def _stop(self:Compression, loss):
