@@ -66,7 +66,7 @@ class Pixels:
         if dtype == torch.uint8: return dict(frames=x.mul(255).round_().clamp_(0, 255).to(dtype))
         return dict(frames=(normalise(x) if self.config['space'] == 'normalised' else x).to(dtype))
 
-# %% ../nbs/11_clips.ipynb #ef4d6511
+# %% ../nbs/11_clips.ipynb #a32b0699
 class ClipSet:
     "Labelled clips: what is stored, and how it becomes `N,T,C,H,W`"
     def __init__(self,
@@ -103,7 +103,7 @@ class ClipSet:
     def nbytes(self): return sum(o.numel()*o.element_size() for o in (*self.store.values(), self.labels))
 
     def __repr__(self):
-        kind = f'{self.codec.name} {str(next(iter(self.store.values())).dtype)[6:]}'
+        kind = f'{getattr(self.codec, "label", self.codec.name)} {str(next(iter(self.store.values())).dtype)[6:]}'
         return (f"ClipSet {len(self)} clips {'×'.join(map(str, self.shape))}, {len(self.classes)} classes, {kind}, "
                 f"{'soft labels, '*self.soft}{human_bytes(self.nbytes)}")
 

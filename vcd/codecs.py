@@ -54,7 +54,7 @@ def recode(self:ClipSet,
     with torch.no_grad(): store = codec.encode(self.clips(), dtype)
     return ClipSet(store, self.labels, self.classes, codec, self.meta)
 
-# %% ../nbs/20_codecs.ipynb #043c7d7b
+# %% ../nbs/20_codecs.ipynb #5e8ac915
 @codecs('picked')
 class Picked:
     "Frames of another codec's clips: `pick` (N,L), their numbers, beside what that codec stores"
@@ -64,6 +64,7 @@ class Picked:
         config:dict=None,  # Its configuration, where it is named
     ):
         self.of = codecs[of](**(config or {})) if isinstance(of, str) else of
+        self.label = f"frames of {getattr(self.of, 'label', self.of.name)}"
         self.fields,self.config = (*self.of.fields, 'pick'),dict(of=self.of.name, config=self.of.config)
 
     def count(self, store): return self.of.count(store)

@@ -394,7 +394,7 @@ def _steps(how):
         out.append((name, r))
     return out
 
-# %% ../nbs/21_latents.ipynb #dbd54d9e
+# %% ../nbs/21_latents.ipynb #9b074b6f
 @codecs('latents')
 class Latents:
     "Autoencoder codes of some frames: `latents` (N,K,c,h,w) and `times` (N,K), the numbers of the decoded frames"
@@ -406,6 +406,7 @@ class Latents:
         arch:dict=None,           # The shape of a decoder that travels with the set
     ):
         _steps(packing)
+        self.label  = f"latents({autoencoder.split('(')[0]}{'' if packing == 'none' else f', {packing}'})"
         self.config,self.precision = dict(autoencoder=autoencoder, size=list(size), packing=packing, arch=arch),'auto'
 
     def count(self, store): return len(store['latents'])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['nets', 'norms3d', 'cells', 'Normalise', 'check_shape', 'VideoNet', 'centre_crop', 'ConvNet3D', 'MaxHead',
-           'time_second', 'FrameConv', 'per_frame', 'ConvNet2D', 'frame_dim', 'MLP', 'rnn_step', 'gru_step',
-           'lstm_step', 'Recurrent', 'FrameRecurrent', 'FrameScorer', 'least_frames']
+           'time_second', 'conv_time', 'FrameConv', 'per_frame', 'ConvNet2D', 'frame_dim', 'MLP', 'rnn_step',
+           'gru_step', 'lstm_step', 'Recurrent', 'FrameRecurrent', 'FrameScorer', 'least_frames']
 
 # %% ../nbs/22_nets.ipynb #e203c17c
 from functools import partial
@@ -88,7 +88,7 @@ norms3d['none']     = lambda width: nn.Identity()
 norms3d['batch']    = nn.BatchNorm3d
 norms3d['instance'] = lambda width: nn.GroupNorm(width, width)
 
-# %% ../nbs/22_nets.ipynb #b2d2bdde
+# %% ../nbs/22_nets.ipynb #c931a9e7
 @nets
 class ConvNet3D(VideoNet):
     "MiniC3D: three 3×7×7 convolutions, and the maximum over time of the logits"
@@ -107,7 +107,7 @@ class ConvNet3D(VideoNet):
 
     def features(self, x):
         x = time_second(self.frames(x))
-        for conv,norm,pool in zip(self.convs, self.norms, ((1,2,2), 2, 2)): x = F.relu(F.max_pool3d(norm(conv(x)), pool))
+        for conv,norm,pool in zip(self.convs, self.norms, ((1,2,2), 2, 2)): x = F.relu(F.max_pool3d(norm(conv_time(conv, x)), pool))
         return x
 
 # %% ../nbs/22_nets.ipynb #1280cd7b
@@ -133,10 +133,19 @@ def time_second(
     if x.device.type == 'cpu': x = x.permute(0,1,3,4,2).contiguous().permute(0,1,4,2,3)
     return x.transpose(1,2)
 
-# %% ../nbs/22_nets.ipynb #3129dc2b
+# %% ../nbs/22_nets.ipynb #0401dcd1
+def conv_time(
+    conv:nn.Conv3d,  # Kernel 3 in time, padded by 1
+    x:Tensor,        # Shape (N,C,T,H,W)
+)->Tensor:
+    "The convolution, with zero frames put around clips of two"
+    if x.shape[2] != 2: return conv(x)
+    return F.conv3d(F.pad(x, (0, 0, 0, 0, 1, 1)), conv.weight, conv.bias, conv.stride, (0, *conv.padding[1:]))
+
+# %% ../nbs/22_nets.ipynb #157cf2d9
 nets['ConvNet3D-BN'] = partial(ConvNet3D, norm='batch')
 
-# %% ../nbs/22_nets.ipynb #926f069f
+# %% ../nbs/22_nets.ipynb #73e40650
 class FrameConv(nn.Module):
     "The three-layer ConvNet of dataset condensation, on frames n,C,H,W"
     def __init__(self,
@@ -150,7 +159,7 @@ class FrameConv(nn.Module):
         for conv,norm in zip(self.convs, self.norms): x = F.avg_pool2d(F.relu(norm(conv(x)), inplace=True), 2)
         return x.flatten(1)
 
-# %% ../nbs/22_nets.ipynb #a2ce95fa
+# %% ../nbs/22_nets.ipynb #6b86aeb0
 def per_frame(
     f,         # What to do with frames, (n,C,H,W) -> (n,...)
     x:Tensor,  # Clips, shape (N,T,C,H,W)
@@ -158,7 +167,7 @@ def per_frame(
     "Apply `f` to every frame of every clip"
     return f(x.flatten(0,1)).unflatten(0, x.shape[:2])
 
-# %% ../nbs/22_nets.ipynb #83df4a57
+# %% ../nbs/22_nets.ipynb #77368eb0
 @nets
 class ConvNet2D(VideoNet):
     "ConvNet on each frame, mean over the frames, linear"
@@ -181,7 +190,7 @@ def frame_dim(
     "Features that `FrameConv` makes of a frame"
     return width*(size[0]//8)*(size[1]//8)
 
-# %% ../nbs/22_nets.ipynb #02d2ec02
+# %% ../nbs/22_nets.ipynb #a7efe4fc
 @nets
 class MLP(VideoNet):
     "Each frame flattened → 128 → 128, mean over the frames, linear"
@@ -197,7 +206,7 @@ class MLP(VideoNet):
 
     def features(self, x): return F.relu(self.two(F.relu(self.one(self.frames(x).flatten(2))))).mean(1)
 
-# %% ../nbs/22_nets.ipynb #3524f1ac
+# %% ../nbs/22_nets.ipynb #046fd8f1
 cells = Registry('recurrent cell')
 
 @cells('RNN')
@@ -216,7 +225,7 @@ def lstm_step(g, u, h, c):
     c = torch.sigmoid(f)*c + torch.sigmoid(i)*torch.tanh(n)
     return torch.sigmoid(o)*torch.tanh(c), c
 
-# %% ../nbs/22_nets.ipynb #8a03f3f5
+# %% ../nbs/22_nets.ipynb #f564c56a
 class Recurrent(nn.Module):
     "One layer of `nn.RNN`, `nn.GRU` or `nn.LSTM` with batch first, in operations that `vmap` knows"
     gates = dict(RNN=1, GRU=3, LSTM=4)
@@ -239,7 +248,7 @@ class Recurrent(nn.Module):
             out.append(h)
         return torch.stack(out, 1)
 
-# %% ../nbs/22_nets.ipynb #a6bb03ea
+# %% ../nbs/22_nets.ipynb #b842db72
 class FrameRecurrent(VideoNet):
     "ConvNet on each frame, one recurrent layer, mean of its outputs over time, linear"
     smallest = (1,8,8)
@@ -257,11 +266,11 @@ class FrameRecurrent(VideoNet):
 
     def features(self, x): return self.cell(per_frame(self.conv, self.frames(x))).mean(1)
 
-# %% ../nbs/22_nets.ipynb #caadfdf2
+# %% ../nbs/22_nets.ipynb #f55a09df
 for _cell in cells: nets['CNN+'+_cell] = partial(FrameRecurrent, cell=_cell)
 for _cell in ('RNN', 'GRU'): nets[_cell] = nets['CNN+'+_cell]
 
-# %% ../nbs/22_nets.ipynb #a8a92202
+# %% ../nbs/22_nets.ipynb #18bb3453
 class FrameScorer(nn.Module):
     "One logit a frame: two 3×3 convolutions of stride 2, mean over the map, linear"
     def __init__(self,
@@ -278,7 +287,7 @@ class FrameScorer(nn.Module):
 
     def forward(self, x): return per_frame(self.score, self.normalise(x))
 
-# %% ../nbs/22_nets.ipynb #82d80edd
+# %% ../nbs/22_nets.ipynb #440b751d
 def least_frames(
     net,  # A name in `nets`, or a builder
 )->int:
