@@ -76,7 +76,7 @@ class Picked:
         x = self.of.decode({k: v for k,v in store.items() if k != 'pick'})
         return x[torch.arange(len(x), device=x.device)[:, None], store['pick'].long().to(x.device)]
 
-# %% ../nbs/20_codecs.ipynb #448d8a50
+# %% ../nbs/20_codecs.ipynb #8a535fc1
 @patch
 def pick(self:ClipSet,
     frames,  # Frame numbers (N,L), or (L,) for all clips alike
@@ -87,7 +87,9 @@ def pick(self:ClipSet,
     T  = self.shape[0]
     if len(at) != len(self) or at.numel() and not (0 <= at.min() and at.max() < T):
         raise ValueError(f'frame numbers {tuple(at.shape)} from {at.min()} to {at.max()}; this is {len(self)} clips of {T} frames')
-    return ClipSet(dict(self.store, pick=at.contiguous()), self.labels, self.classes, Picked(self.codec), self.meta)
+    codec = self.codec if isinstance(self.codec, Picked) else Picked(self.codec)   # frames of picked frames: one list of numbers
+    if codec is self.codec: at = self.store['pick'].cpu().gather(1, at.long())
+    return ClipSet(dict(self.store, pick=at.contiguous()), self.labels, self.classes, codec, self.meta)
 
 # %% ../nbs/20_codecs.ipynb #88907b36
 @patch

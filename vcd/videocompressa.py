@@ -375,7 +375,7 @@ def videocompressa(
     if index is not None: small.meta |= dict(vpc=vpc, index=index.tolist())
     return small
 
-# %% ../nbs/40_videocompressa.ipynb #6852f1e7
+# %% ../nbs/40_videocompressa.ipynb #51fee1b9
 def scorer_of(
     small:ClipSet,  # A set of latents
     device='cpu',   # Where the scorer goes
