@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['methods', 'keep_clips', 'keyframe', 'full', 'hyperparameters', 'check_hyperparameters', 'condense', 'condense_once']
 
-# %% ../nbs/47_condense.ipynb #7aaddf8e
+# %% ../nbs/47_condense.ipynb #ebc629ff
 import difflib, inspect
+from functools import partial
 from pathlib import Path
 
 from .clips import ClipSet, load
@@ -79,7 +80,12 @@ def check_hyperparameters(
         guess = f" Did you mean '{near[0]}'?" if near else ''
         raise TypeError(f"method '{method}' has no hyperparameter '{k}'.{guess} It has: {', '.join(known) or 'none'}.")
 
-# %% ../nbs/47_condense.ipynb #2ef45c0d
+# %% ../nbs/47_condense.ipynb #6dbd69ba
+methods['videocompressa'] = videocompressa
+methods['videocompressa_fast'] = partial(videocompressa, hard=True, mix='latents', scorer='clips')
+methods['videocompressa_faithful'] = partial(videocompressa, select='uniform', task=0., fidelity=1., lr_latents=.03, steps=12, packing='int8')
+
+# %% ../nbs/47_condense.ipynb #54b18b73
 def condense(
     train:ClipSet,      # The set to make small
     method:str,         # A name in `methods`
@@ -103,10 +109,7 @@ def condense(
     small.meta = dict(vpc=vpc) | took | small.meta | what
     return small
 
-# %% ../nbs/47_condense.ipynb #70853eb5
-methods['videocompressa'] = videocompressa
-
-# %% ../nbs/47_condense.ipynb #2bffebfd
+# %% ../nbs/47_condense.ipynb #a9953233
 def condense_once(
     folder,         # Where sets are left
     train:ClipSet,  # As for `condense`

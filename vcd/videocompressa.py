@@ -131,7 +131,7 @@ def _check(train, r):
         if getattr(r, field) not in known: raise ValueError(f"{field}='{getattr(r, field)}': use {' or '.join(known)}")
     for registry,name in ((frame_selectors, r.select), (nets, r.net), (augments, r.augment), (selectors, r.videos)): registry[name]
 
-# %% ../nbs/40_videocompressa.ipynb #8bb1f900
+# %% ../nbs/40_videocompressa.ipynb #6e64961a
 class Compression:
     "VideoCompressa at work on one set of videos"
     def __init__(self,
@@ -145,7 +145,7 @@ class Compression:
         _check(train, r)
         self.train,self.seed,self.device = train,seed,pick_device(device)
         if self.device.type == 'cpu': keep_freed_memory()
-        self.done,self.history,self.seconds = 0,[],dict(encode=0., joint=0., extract=0.)
+        self.done,self.moving,self.history,self.seconds = 0,False,[],dict(encode=0., joint=0., extract=0.)
         self.ae = copy(autoencoder(r.autoencoder, train, self.device))
         self.ae.precision = r.precision
         if self.ae.video: raise ValueError(f"'{self.ae.name}' codes frames together, so none can be kept alone; use an image autoencoder")
@@ -221,7 +221,7 @@ def selected(self:Compression,
 def _seen(self:Compression, z, i):
     with torch.no_grad(): return self._decode(z)
 
-# %% ../nbs/40_videocompressa.ipynb #42fd58f2
+# %% ../nbs/40_videocompressa.ipynb #fc5b2c2a
 @patch
 def update(self:Compression,
     i:Tensor,  # Videos of the batch
@@ -234,10 +234,12 @@ def update(self:Compression,
     with seeded(self.seed, 'step', self.done): parts = [self._backward(j, len(i), tau, gen) for j in i.split(self.chunk)]
     g,loss,hits,spread,error = (torch.cat(o) for o in zip(*parts))
     if not (loss.isfinite().all() and g.isfinite().all()): self._stop(loss)
+    self.moving = True   # from here until all has moved, the state is no one's to save
     if self.done >= r.warm*self.per_pass: self.table.step(i, g)
     for o in self.opts: o.step()
     self.done += 1
     self.history.append(dict(loss=loss.sum().item()/len(i), top1=hits.float().mean().item(), frames=spread.exp().mean().item(), mse=error.mean().item()))
+    self.moving = False
 
 @patch
 def _backward(self:Compression, j, n, tau, gen):
@@ -264,7 +266,7 @@ def _stop(self:Compression, loss):
     raise FloatingPointError(f'VideoCompressa diverged in update {n} (pass {self.done//self.per_pass+1}): {bad} of {len(loss)} losses are not finite, '
         f'or a gradient is not. Nothing was moved by it; try a lower lr_net than {self.recipe.lr_net:g} or lr_latents than {self.recipe.lr_latents:g}')
 
-# %% ../nbs/40_videocompressa.ipynb #6cbb8667
+# %% ../nbs/40_videocompressa.ipynb #9c86fb44
 @patch
 def batch(self:Compression,
     n:int,  # Number of the update, from 0
@@ -290,7 +292,7 @@ def run(self:Compression,
             if checkpoint and time.perf_counter()-saved > 30: self.save(checkpoint); saved = time.perf_counter()
     finally:
         self.seconds['joint'] += time.perf_counter()-start
-        if checkpoint and self.done: self.save(checkpoint)
+        if checkpoint and self.done and not self.moving: self.save(checkpoint)
     return self
 
 # %% ../nbs/40_videocompressa.ipynb #96054ac9
