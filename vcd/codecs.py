@@ -54,7 +54,7 @@ def recode(self:ClipSet,
     with torch.no_grad(): store = codec.encode(self.clips(), dtype)
     return ClipSet(store, self.labels, self.classes, codec, self.meta)
 
-# %% ../nbs/20_codecs.ipynb #5e8ac915
+# %% ../nbs/20_codecs.ipynb #611503d9
 @codecs('picked')
 class Picked:
     "Frames of another codec's clips: `pick` (N,L), their numbers, beside what that codec stores"
@@ -73,8 +73,10 @@ class Picked:
     def shared_bytes(self): return getattr(self.of, 'shared_bytes', lambda: 0)()
 
     def decode(self, store):
-        x = self.of.decode({k: v for k,v in store.items() if k != 'pick'})
-        return x[torch.arange(len(x), device=x.device)[:, None], store['pick'].long().to(x.device)]
+        rest = {k: v for k,v in store.items() if k != 'pick'}
+        at   = torch.arange(len(store['pick']))[:, None],store['pick'].long().cpu()
+        if self.of.name == 'pixels': return self.of.decode(dict(frames=rest['frames'][at]))   # before bytes become floats
+        return self.of.decode(rest)[at]
 
 # %% ../nbs/20_codecs.ipynb #8a535fc1
 @patch

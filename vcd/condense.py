@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['methods', 'keep_clips', 'keyframe', 'full', 'hyperparameters', 'check_hyperparameters', 'condense', 'condense_once']
 
-# %% ../nbs/47_condense.ipynb #ebc629ff
+# %% ../nbs/47_condense.ipynb #dfb1aefb
 import difflib, inspect
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from .clips import ClipSet, load
 from .core import Registry, measure, pick_device
 from .coreset import check_vpc, fingerprint, keep_frames, random_clips, selectors
+from .latents import weights_dir
 from .run import commit, digest, environment
 from .videocompressa import videocompressa
 
@@ -85,7 +86,7 @@ methods['videocompressa'] = videocompressa
 methods['videocompressa_fast'] = partial(videocompressa, hard=True, mix='latents', scorer='clips')
 methods['videocompressa_faithful'] = partial(videocompressa, select='uniform', task=0., fidelity=1., lr_latents=.03, steps=12, packing='int8')
 
-# %% ../nbs/47_condense.ipynb #54b18b73
+# %% ../nbs/47_condense.ipynb #1495584d
 def condense(
     train:ClipSet,      # The set to make small
     method:str,         # A name in `methods`
@@ -103,13 +104,17 @@ def condense(
     if method != 'full' and vpc is not None: check_vpc(train, vpc)
     keep = dict(checkpoint=checkpoint) if 'checkpoint' in takes else {}
     with measure(dev := pick_device(device)) as cost: small = fn(train, vpc=vpc, seed=seed, device=dev, **keep, **hp)
-    how = {k: getattr(v, '__name__', v) if callable(v) else v for k,v in (hyperparameters(method) | hp).items()}
+    how = {k: _plain(v) for k,v in (hyperparameters(method) | hp).items()}
     took = dict(condense_s=cost.seconds, condense_peak_mb=cost.peak_mb)
     what = dict(method=method, condense_seed=seed, params=how, versions=environment(dev))
     small.meta = dict(vpc=vpc) | took | small.meta | what
     return small
 
-# %% ../nbs/47_condense.ipynb #a9953233
+def _plain(v):
+    "A hyperparameter as it goes into a header: nets by their name, autoencoders by theirs"
+    return v if isinstance(v, (str, int, float, bool, list, tuple, dict, type(None))) else getattr(v, '__name__', None) or getattr(v, 'name', None) or str(v)
+
+# %% ../nbs/47_condense.ipynb #5c7e985a
 def condense_once(
     folder,         # Where sets are left
     train:ClipSet,  # As for `condense`
@@ -117,10 +122,13 @@ def condense_once(
     **how,          # As for `condense`
 )->ClipSet:
     "What `condense` gives, or gave when it was last asked"
-    code = commit()
-    key  = digest(train=fingerprint(train), method=method, code=code, **{k: str(v) for k,v in how.items() if k != 'checkpoint'})
+    code,how = commit(),dict(how)
+    how.pop('checkpoint', None)
+    if odd := [k for k,v in how.items() if _plain(v) is not v and k != 'device']: raise TypeError(f'{odd} cannot be looked up again; give names, or call `condense`')
+    key  = digest(train=fingerprint(train), method=method, code=code, weights=str(weights_dir()), **how | dict(device=str(how.get('device', 'auto'))))
     path = Path(folder)/f'{method}-{key}.safetensors'
     if path.exists() and not code.endswith('+'): return load(path)
-    small = condense(train, method, **how)
+    small = condense(train, method, checkpoint=path.with_suffix('.checkpoint'), **how)
     small.save(path)
+    path.with_suffix('.checkpoint').unlink(missing_ok=True)
     return small

@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['recipes', 'recipe_for', 'evaluate', 'chance_row']
 
-# %% ../nbs/50_evaluate.ipynb #7088d326
+# %% ../nbs/50_evaluate.ipynb #b39d77c5
 import pandas as pd
 import torch
 
 from .clips import ClipSet
 from .codecs import storage
 from .core import Registry, device_name
-from .nets import least_frames
 from .coreset import frame_repeats
+from .nets import least_frames
 from .train import Ensemble, Recipe, accuracy, fit
 from .videocompressa import sample_like, scorer_of
 
-# %% ../nbs/50_evaluate.ipynb #083e11ec
+# %% ../nbs/50_evaluate.ipynb #c800bf70
 recipes = Registry('recipe')
 
 recipes['vdsd'] = Recipe(epochs=501, batch=256, lr=.01, schedule='step', restart=True, augment='flip', nets=5,
@@ -25,7 +25,7 @@ recipes['vdsd'] = Recipe(epochs=501, batch=256, lr=.01, schedule='step', restart
 recipes['dfs']  = recipes['vdsd'].change(epochs=500, nets=3)                # "500 epochs, lr 1e-2", mean of 3; the rest is VDSD's
 recipes['tsgf'] = recipes['vdsd'].change(epochs=500, nets=3)                # "aligned with VDSD", for hard labels
 recipes['david'] = recipes['vdsd'].change(epochs=1, min_steps=1000, patience=50, nets=3)   # 1000 iterations; its early stop is not described
-recipes['videocompressa'] = Recipe(epochs=100, batch=256, lr=.01, augment='flip', nets=3)
+recipes['videocompressa'] = Recipe(epochs=100, batch=256, lr=.01, augment='flip', nets=3)   # flips are ours: the paper names no augmentation
 
 # %% ../nbs/50_evaluate.ipynb #e79e0095
 recipes['cpu']   = Recipe(epochs=18, min_steps=120, batch=16, lr=.01, schedule='cosine', precision='bfloat16', test_batch=64, nets=3)
@@ -44,7 +44,7 @@ def recipe_for(
     if isinstance(recipe, Recipe): return recipe
     return recipes.get(f'{recipe}:{net}') or recipes[recipe]
 
-# %% ../nbs/50_evaluate.ipynb #3eae0243
+# %% ../nbs/50_evaluate.ipynb #1dffa51d
 def evaluate(
     small,                # The set to train on, or one per seed
     test,                 # The test ClipSet, or one per test pass
@@ -62,7 +62,7 @@ def evaluate(
     sets  = list(small) if isinstance(small, (list, tuple)) else [small]
     tests = list(test) if isinstance(test, (list, tuple)) else [test]
     _check(sets, tests)
-    ways  = _ways(sets, tests, net, sampling)
+    ways  = _ways(sets, tests, net, sampling, device)
     first = next(iter(ways.values()))
     look  = lambda e, ens: ens.notes.append(accuracy(ens, first, r)) if r.test_every and (e+1) % r.test_every == 0 else None
     ens   = fit(net, [_stretched(o, net) for o in sets], seeds, r, device, on_epoch=look, checkpoint=checkpoint)
@@ -100,14 +100,14 @@ def _cost(ens):
     "Seconds per network, peak memory of all together, and where"
     return dict(fit_s=ens.cost.seconds/len(ens), peak_mb=ens.cost.peak_mb, epochs=len(ens.history), device=device_name(ens.device))
 
-# %% ../nbs/50_evaluate.ipynb #92155207
-def _ways(sets, tests, net, sampling):
+# %% ../nbs/50_evaluate.ipynb #e1032f59
+def _ways(sets, tests, net, sampling, device):
     "Sampling name: test sets as `accuracy` takes them"
     if sets[0].shape[0] >= tests[0].shape[0]: return dict(all=[_stretched(o, net) for o in tests])
     names = (sampling,) if isinstance(sampling, str) else sampling or ('uniform', *['scorer']*all(map(scorer_of, sets)))
     def shown(test, how):
-        if how == 'scorer' and len(sets) > 1: return tuple(_stretched(sample_like(test, o, how), net) for o in sets)
-        return _stretched(sample_like(test, sets[0], how), net)
+        if how == 'scorer' and len(sets) > 1: return tuple(_stretched(sample_like(test, o, how, device), net) for o in sets)
+        return _stretched(sample_like(test, sets[0], how, device), net)
     return {how: [shown(o, how) for o in tests] for how in names}
 
 def _stretched(clips, net):
@@ -119,7 +119,7 @@ def _sampled(i, each):
     "Accuracies of member `i` by test sampling, where test clips were sampled"
     return {} if [*each] == ['all'] else {f'{k}_{way}': a[i][k] for way,a in each.items() for k in ('top1', 'top5')}
 
-# %% ../nbs/50_evaluate.ipynb #10a05270
+# %% ../nbs/50_evaluate.ipynb #fba05931
 def chance_row(
     test:ClipSet,  # The test set
 )->dict:           # A row

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['autoencoders', 'Source', 'packings', 'Packing', 'Autoencoder', 'psnr', 'MissingWeights', 'weights_dir', 'autoencoder',
-           'train_tiny', 'some_frames', 'fit_frames', 'waves', 'pack_latents', 'unpack_latents', 'Latents',
-           'encode_clips', 'decoder_tensors', 'repack']
+           'train_tiny', 'some_frames', 'fit_frames', 'waves', 'pack_latents', 'unpack_latents', 'check_packing',
+           'Latents', 'encode_clips', 'decoder_tensors', 'repack']
 
 # %% ../nbs/21_latents.ipynb #ab7f82cf
 import copy, functools, json, os, re, time, urllib.error, urllib.request, warnings
@@ -362,7 +362,7 @@ def _tucker(z, r):
 
 packings['tucker'] = Packing(_tucker, lambda z, s: torch.einsum('nacbd,ka,hb,wd->nkchw', z, s['time'], s['height'], s['width']), .75)
 
-# %% ../nbs/21_latents.ipynb #9a5accfe
+# %% ../nbs/21_latents.ipynb #ab731313
 def pack_latents(
     z:Tensor,      # Latents (n,K,c,h,w)
     how='none',    # Names in `packings`, chained by +, each with an optional :ratio
@@ -383,6 +383,12 @@ def unpack_latents(
     for i,(name,_) in reversed(list(enumerate(_steps(how)))):
         z = packings[name].unpack(z, {k.split('.', 1)[1]: v for k,v in shared.items() if k.startswith(f'pack{i}.')})
     return z
+
+def check_packing(
+    how:str,  # As for `pack_latents`
+):
+    "Refuse a packing that does not exist"
+    _steps(how)
 
 def _steps(how):
     "(name, ratio) of each packing of a chain"

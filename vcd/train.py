@@ -101,7 +101,7 @@ def member(self:Ensemble,
     net.load_state_dict({k: v[i].detach() for k,v in (*self.params.items(), *self.buffers.items())})
     return net.eval()
 
-# %% ../nbs/24_train.ipynb #01d7eb6e
+# %% ../nbs/24_train.ipynb #aabfb91e
 class Feed:
     "Clips of a set by index, decoded, on the device"
     def __init__(self,
@@ -110,7 +110,7 @@ class Feed:
         budget:float=.5,   # Share of the device's free memory that it may take
     ):
         self.device,self.labels = torch.device(device),clips.labels.to(device)
-        raw  = clips.codec.name == 'pixels'
+        raw  = getattr(clips.codec, 'of', clips.codec).name == 'pixels'   # also frames picked of pixels
         size = clips.nbytes if raw else len(clips)*math.prod(clips.shape)*4
         fits = self.device.type == 'cpu' or size < budget*torch.cuda.mem_get_info(self.device)[0]
         self.clips = clips
@@ -382,7 +382,7 @@ def embed(self:Ensemble, clips:ClipSet, batch:int=64)->Tensor:
     "Features (S,N,D) of every clip under every member"
     return self.logits(clips, batch, 'embed')
 
-# %% ../nbs/24_train.ipynb #d4937f46
+# %% ../nbs/24_train.ipynb #c5ddc25f
 def accuracy(
     ens:Ensemble,        # Trained networks
     test,                # A ClipSet, or a list of one per pass; each may be a tuple of one per member
@@ -391,6 +391,9 @@ def accuracy(
 )->list:                 # Per member: dict(top1, top5, per_class (n_classes,), confusion (n_classes,n_classes) rows truth)
     "Accuracies of every member, averaged over passes"
     r,tests = recipe or Recipe(),test if isinstance(test, list) else [test]
+    for own in (o for o in tests if isinstance(o, tuple)):
+        if len(own) != len(ens) or any(not o.hard.equal(own[0].hard) for o in own):
+            raise ValueError(f'{len(own)} test sets for {len(ens)} networks: give one each, of the same labels')
     gen,passes = generator(seed, 'test', device=ens.device),[]
     def change(x):
         x = augments[r.test_augment](x, gen)

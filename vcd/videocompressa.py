@@ -6,10 +6,10 @@
 __all__ = ['test_samplings', 'adam_rows', 'LatentTable', 'CompressaRecipe', 'Compression', 'videocompressa', 'scorer_of',
            'all_frames', 'spread_frames', 'scored_frames', 'sample_like']
 
-# %% ../nbs/40_videocompressa.ipynb #7eb82d0e
+# %% ../nbs/40_videocompressa.ipynb #080e68ec
 import math, tempfile, time
 from copy import copy
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import psutil, torch
@@ -24,7 +24,7 @@ from .codecs import Picked
 from .core import Registry, autocast, generator, keep_freed_memory, pick_device, progress, seeded
 from .coreset import check_vpc, fingerprint, frame_repeats, selectors
 from .gumbel import LatentScorer, expected_frames, final_frames, fixed_frames, frame_selectors, straight_through, tau_at
-from .latents import Latents, autoencoder, decoder_tensors, encode_clips, repack
+from .latents import Latents, autoencoder, check_packing, decoder_tensors, encode_clips, repack
 from .nets import FrameScorer, least_frames, nets
 from .run import cache_dir, digest, load_state, save_state
 from .train import Feed
@@ -120,7 +120,7 @@ class CompressaRecipe:
         if odd := [o for o in k if o not in known]: raise ValueError(f"a compressa recipe has no {odd}; it has {', '.join(known)}")
         return replace(self, **k)
 
-# %% ../nbs/40_videocompressa.ipynb #462ece80
+# %% ../nbs/40_videocompressa.ipynb #e52e82e2
 def _check(train, r):
     "Refuse what cannot work before anything is encoded"
     T = train.shape[0]
@@ -130,8 +130,9 @@ def _check(train, r):
     for field,known in dict(scorer=('decoded', 'clips', 'latents'), mix=('frames', 'latents')).items():
         if getattr(r, field) not in known: raise ValueError(f"{field}='{getattr(r, field)}': use {' or '.join(known)}")
     for registry,name in ((frame_selectors, r.select), (nets, r.net), (augments, r.augment), (selectors, r.videos)): registry[name]
+    tau_at(0., r.tau_schedule, r.tau, r.tau_last), check_packing(r.packing), autocast(torch.device('cpu'), r.precision)
 
-# %% ../nbs/40_videocompressa.ipynb #6e64961a
+# %% ../nbs/40_videocompressa.ipynb #61355200
 class Compression:
     "VideoCompressa at work on one set of videos"
     def __init__(self,
@@ -146,11 +147,8 @@ class Compression:
         self.train,self.seed,self.device = train,seed,pick_device(device)
         if self.device.type == 'cpu': keep_freed_memory()
         self.done,self.moving,self.history,self.seconds = 0,False,[],dict(encode=0., joint=0., extract=0.)
-        self.ae = copy(autoencoder(r.autoencoder, train, self.device))
-        self.ae.precision = r.precision
-        if self.ae.video: raise ValueError(f"'{self.ae.name}' codes frames together, so none can be kept alone; use an image autoencoder")
+        self._networks()   # first: a net that refuses these frames says so before anything is encoded
         self._encode()
-        self._networks()
 
     def __repr__(self):
         r,n = self.recipe,len(self.train)
@@ -161,26 +159,37 @@ class Compression:
     @property
     def learns(self): return self.recipe.select not in fixed_frames                                     # Is there a scorer?
 
-# %% ../nbs/40_videocompressa.ipynb #22f07a69
+# %% ../nbs/40_videocompressa.ipynb #d2814464
 @patch
 def _encode(self:Compression):
-    start = time.perf_counter()
-    z = encode_clips(self.train, self.ae, batch=max(8, self.chunk), precision=self.recipe.precision).store['latents']
-    self.table = LatentTable(z.shape, self.device, self.recipe.lr_latents)
-    self.table.z.copy_(z)
+    start,r = time.perf_counter(),self.recipe
+    self.ae = copy(autoencoder(r.autoencoder, self.train, self.device))
+    self.ae.precision = r.precision
+    if self.ae.video: raise ValueError(f"'{self.ae.name}' codes frames together, so none can be kept alone; use an image autoencoder")
+    if self.ae.device.type != self.device.type: raise ValueError(f'{self.ae} cannot work on {self.device}; make it there')
+    for i in progress(torch.arange(len(self.train)).split(max(8, self.chunk)), f'encode with {self.ae.name}'):
+        z = self.ae.encode(self.train.clips(i, self.device))
+        if not i[0]: self._tables(len(self.train), z.shape[1:])
+        self.table.z[i.to(self.table.z.device)] = z.to(self.table.z.device)
     self.labels = self.train.labels.to(self.device)
     self.feed   = Feed(self.train, self.device) if self.recipe.fidelity or self.learns and self.recipe.scorer == 'clips' else None
     self.seconds['encode'] = time.perf_counter()-start
 
 @patch
+def _tables(self:Compression, n, shape):
+    "The table, and the scorer, whose inputs may be latents"
+    self.table = LatentTable((n, *shape), self.device, self.recipe.lr_latents)
+    with seeded(self.seed, 'scorer'): self.scorer = LatentScorer(shape[1]) if self.recipe.scorer == 'latents' else FrameScorer()
+    self.scorer.to(self.device).train()
+    self.opts = [torch.optim.Adam(self.scorer.parameters(), self.recipe.lr_scorer), *self.opts]
+
+@patch
 def _networks(self:Compression):
     r,(_,_,H,W) = self.recipe,self.train.shape
     self.length = max(r.frames, least_frames(r.net))
-    with seeded(self.seed, 'scorer'): self.scorer = LatentScorer(self.table.z.shape[2]) if r.scorer == 'latents' else FrameScorer()
     with seeded(self.seed, 'net'): self.net = nets[r.net](len(self.train.classes), (self.length, 3, H, W))
-    for o in (self.scorer, self.net): o.to(self.device).train()
-    self.opts = (torch.optim.Adam(self.scorer.parameters(), r.lr_scorer),
-                 torch.optim.SGD(self.net.parameters(), r.lr_net, momentum=r.momentum, weight_decay=r.wd))
+    self.net.to(self.device).train()
+    self.opts = [torch.optim.SGD(self.net.parameters(), r.lr_net, momentum=r.momentum, weight_decay=r.wd)]
 
 @patch(as_prop=True)
 def chunk(self:Compression): return self.recipe.chunk or (4 if self.device.type == 'cpu' else self.recipe.batch)
@@ -221,7 +230,7 @@ def selected(self:Compression,
 def _seen(self:Compression, z, i):
     with torch.no_grad(): return self._decode(z)
 
-# %% ../nbs/40_videocompressa.ipynb #fc5b2c2a
+# %% ../nbs/40_videocompressa.ipynb #86a5834f
 @patch
 def update(self:Compression,
     i:Tensor,  # Videos of the batch
@@ -229,24 +238,25 @@ def update(self:Compression,
     "One optimisation step on a batch (Algorithm 1, stage 2)"
     r   = self.recipe
     tau = tau_at(min(1., self.done/max(1, r.steps*self.per_pass)), r.tau_schedule, r.tau, r.tau_last)
-    gen = generator(self.seed, 'noise', self.done, device=self.device)
+    gen,flips = (generator(self.seed, k, self.done, device=self.device) for k in ('noise', 'augment'))
     for o in self.opts: o.zero_grad()
-    with seeded(self.seed, 'step', self.done): parts = [self._backward(j, len(i), tau, gen) for j in i.split(self.chunk)]
+    with seeded(self.seed, 'step', self.done): parts = [self._backward(j, len(i), tau, gen, flips) for j in i.split(self.chunk)]
     g,loss,hits,spread,error = (torch.cat(o) for o in zip(*parts))
-    if not (loss.isfinite().all() and g.isfinite().all()): self._stop(loss)
+    every = [g, loss, *[p.grad for o in (self.net, self.scorer) for p in o.parameters() if p.grad is not None]]
+    if not torch.stack([o.isfinite().all() for o in every]).all(): self._stop(loss)
     self.moving = True   # from here until all has moved, the state is no one's to save
     if self.done >= r.warm*self.per_pass: self.table.step(i, g)
     for o in self.opts: o.step()
     self.done += 1
-    self.history.append(dict(loss=loss.sum().item()/len(i), top1=hits.float().mean().item(), frames=spread.exp().mean().item(), mse=error.mean().item()))
+    self.history.append(dict(loss=loss.sum().item()/len(i), train_top1=hits.float().mean().item(), doubt=spread.exp().mean().item(), mse=error.mean().item()))
     self.moving = False
 
 @patch
-def _backward(self:Compression, j, n, tau, gen):
+def _backward(self:Compression, j, n, tau, gen, flips):
     "Gradients of some videos of a batch of `n`: those of latents returned, the others added up"
     z,y = self.table.rows(j).requires_grad_(),self.labels[j.to(self.device)]
     x,q,p = self.selected(z, j, tau, gen)
-    loss,hits = self._understood(x, y, gen) if self.recipe.task else (x.new_zeros(len(x)),)*2
+    loss,hits = self._understood(x, y, flips) if self.recipe.task else (x.new_zeros(len(x)),)*2
     error = (x-expected_frames(self.feed(j), p.detach())).square().mean((1, 2, 3, 4)) if self.recipe.fidelity else x.new_zeros(len(x))
     loss  = self.recipe.task*loss + self.recipe.fidelity*error
     (loss.sum()/n).backward()
@@ -266,7 +276,7 @@ def _stop(self:Compression, loss):
     raise FloatingPointError(f'VideoCompressa diverged in update {n} (pass {self.done//self.per_pass+1}): {bad} of {len(loss)} losses are not finite, '
         f'or a gradient is not. Nothing was moved by it; try a lower lr_net than {self.recipe.lr_net:g} or lr_latents than {self.recipe.lr_latents:g}')
 
-# %% ../nbs/40_videocompressa.ipynb #9c86fb44
+# %% ../nbs/40_videocompressa.ipynb #7366fcfa
 @patch
 def batch(self:Compression,
     n:int,  # Number of the update, from 0
@@ -283,31 +293,41 @@ def run(self:Compression,
 ):
     "Go on until so many passes are made"
     if checkpoint: self.resume(checkpoint)
-    start,saved,last = time.perf_counter(),time.perf_counter(),(self.recipe.steps if steps is None else steps)*self.per_pass
+    start,last = time.perf_counter(),(self.recipe.steps if steps is None else steps)*self.per_pass
+    if self.moving: raise RuntimeError('an update was torn in the middle; go on from a checkpoint, or start anew')
+    if self.done > last: raise ValueError(f'{self.done/self.per_pass:g} passes are made, more than {last/self.per_pass:g}; delete {checkpoint or "the job"} to start anew')
     bar = progress(range(self.done, last), 'videocompressa', total=last, initial=self.done)
     try:
         for n in bar:
             self.update(self.batch(n))
             bar.set_postfix(loss=f"{self.history[-1]['loss']:.3f}")
-            if checkpoint and time.perf_counter()-saved > 30: self.save(checkpoint); saved = time.perf_counter()
+            if checkpoint and time.perf_counter()-start > 30: start = self._lap(start); self.save(checkpoint)
     finally:
-        self.seconds['joint'] += time.perf_counter()-start
+        self._lap(start)
         if checkpoint and self.done and not self.moving: self.save(checkpoint)
     return self
 
-# %% ../nbs/40_videocompressa.ipynb #96054ac9
+# %% ../nbs/40_videocompressa.ipynb #5b0df6be
+@patch
+def _lap(self:Compression, start):
+    "Count the seconds since `start`; now"
+    now = time.perf_counter()
+    self.seconds['joint'] += now-start
+    return now
+
 @patch
 def _key(self:Compression):
     "What a checkpoint belongs to: all that shapes the run; how many passes only where the temperature depends on it"
-    r = asdict(self.recipe) | dict(autoencoder=self.ae.name)
+    r = {f.name: getattr(self.recipe, f.name) for f in fields(self.recipe)} | dict(autoencoder=self.ae.name)
+    own = {k: v.double().sum().item() for k,v in decoder_tensors(self.ae).items()}   # a decoder that was trained here is itself and no other
     free = ('packing', 'videos', *(['steps'] if r['tau_schedule'] == 'constant' else []))
-    return digest(train=fingerprint(self.train), seed=self.seed, **{k: v for k,v in r.items() if k not in free})
+    return digest(train=fingerprint(self.train), seed=self.seed, own=own, **{k: v for k,v in r.items() if k not in free})
 
 @patch
 def save(self:Compression, path):
     "Write the state, atomically"
     t = self.table
-    return save_state(path, dict(key=self._key(), done=self.done, history=self.history, seconds=self.seconds, table=dict(z=t.z, m=t.m, v=t.v, t=t.t),
+    return save_state(path, dict(key=self._key(), done=self.done, history=self.history, seconds=self.seconds, table={k: getattr(t, k).cpu() for k in 'zmvt'},
         scorer=self.scorer.state_dict(), net=self.net.state_dict(), opts=[o.state_dict() for o in self.opts]))
 
 @patch
@@ -316,15 +336,15 @@ def resume(self:Compression,
 )->bool:   # Was there one?
     "Put back a saved state"
     if not Path(path).exists(): return False
-    s = load_state(path, self.device)
+    s = load_state(path)   # to memory, for a table that may not fit the device
     if s.get('key') != self._key(): raise ValueError(f'{path} is the checkpoint of another run; delete it or give another file')
     for k,v in s['table'].items(): getattr(self.table, k).copy_(v)
     self.scorer.load_state_dict(s['scorer']); self.net.load_state_dict(s['net'])
     for o,kept in zip(self.opts, s['opts']): o.load_state_dict(kept)
-    self.done,self.history,self.seconds = s['done'],s['history'],s['seconds']
+    self.done,self.moving,self.history,self.seconds = s['done'],False,s['history'],s['seconds']
     return True
 
-# %% ../nbs/40_videocompressa.ipynb #9302e5c4
+# %% ../nbs/40_videocompressa.ipynb #a60706d8
 @patch
 @torch.no_grad()
 def extract(self:Compression)->ClipSet:
@@ -337,11 +357,13 @@ def extract(self:Compression)->ClipSet:
         x = self._decode(z) if need else None
         t = final_frames(r.select, self.scores(z, x, i), r.frames, gen, x)
         out.append(z[torch.arange(len(z), device=z.device)[:, None], t.to(z.device)].cpu()); times.append(t.cpu())
-    self.seconds['extract'] = time.perf_counter()-start
     store = dict(latents=torch.cat(out), times=torch.cat(times).int(), **decoder_tensors(self.ae), **self._scorer_tensors())
     codec = Latents(self.ae.name, self.train.shape[-2:], arch=getattr(self.ae, 'arch', None))
-    small = ClipSet(store, self.train.labels, self.train.classes, codec, self.train.meta | self._facts())
-    return small if r.packing == 'none' else repack(small, r.packing)
+    small = ClipSet(store, self.train.labels, self.train.classes, codec, self.train.meta)
+    if r.packing != 'none': small = repack(small, r.packing)
+    self.seconds['extract'] = time.perf_counter()-start
+    small.meta = small.meta | self._facts()
+    return small
 
 @patch
 def _scorer_tensors(self:Compression):
@@ -355,7 +377,7 @@ def _facts(self:Compression):
     note = {'autoencoder_note': self.ae.note} if hasattr(self.ae, 'note') else {}
     return dict(method='videocompressa', vpc=None, autoencoder=self.ae.name, condense_s=sum(self.seconds.values()), stage_s=dict(self.seconds), by_pass=curve, steps=self.done/self.per_pass, **note)
 
-# %% ../nbs/40_videocompressa.ipynb #cf39b7e9
+# %% ../nbs/40_videocompressa.ipynb #0489e5be
 @delegates(CompressaRecipe)
 def videocompressa(
     train:ClipSet,    # The whole set
@@ -371,22 +393,22 @@ def videocompressa(
     index = None
     if vpc is not None:
         check_vpc(train, vpc)
-        index,_ = selectors[r.videos](train, vpc, seed=seed, device=device)
+        index,cost = selectors[r.videos](train, vpc, seed=seed, device=device)
         train = train.take(index)
     small = Compression(train, r, seed, device).run(checkpoint=checkpoint).extract()
-    if index is not None: small.meta |= dict(vpc=vpc, index=index.tolist())
+    if index is not None: small.meta |= dict(vpc=vpc, index=index.tolist(), condense_s=small.meta['condense_s']+cost.seconds)
     return small
 
-# %% ../nbs/40_videocompressa.ipynb #51fee1b9
+# %% ../nbs/40_videocompressa.ipynb #6908939a
 def scorer_of(
     small:ClipSet,  # A set of latents
     device='cpu',   # Where the scorer goes
 ):
-    "The scorer that a set brings with it; None where it has none"
+    "The scorer that a set brings with it; None where it has none, or one that needs an encoder that did not travel"
     state = {k[7:]: v for k,v in small.store.items() if k.startswith('scorer.')}
-    if not state: return None
-    widths  = len(state['convs.0.weight']),len(state['convs.1.weight'])
+    widths  = (len(state['convs.0.weight']),len(state['convs.1.weight'])) if state else ()
     latents = 'normalise.mean' not in state
+    if not state or latents and small.codec.config['arch']: return None
     net = LatentScorer(state['convs.0.weight'].shape[1], widths) if latents else FrameScorer(widths)
     net.load_state_dict(state)
     return net.to(device).eval()
@@ -394,18 +416,20 @@ def scorer_of(
 test_samplings = Registry('test sampling')
 
 @test_samplings('all')
-def all_frames(clips, small): return clips
+def all_frames(clips, small, device): return clips
 
 @test_samplings('uniform')
-def spread_frames(clips, small):
+def spread_frames(clips, small, device):
+    "The middles of K equal parts"
     T,K = clips.shape[0],small.shape[0]
     return clips.pick(sample_frames(T, K)) if K < T else clips
 
 @test_samplings('scorer')
 @torch.no_grad()
-def scored_frames(clips, small, batch=32):
-    K,dev = small.shape[0],small.device
-    if (scorer := scorer_of(small, dev)) is None: raise ValueError(f'{small!r} has no scorer; sample test clips uniformly')
+def scored_frames(clips, small, device, batch=32):
+    "The K frames that the set's scorer ranks highest"
+    K,dev = small.shape[0],pick_device(device)
+    if (scorer := scorer_of(small, dev)) is None: raise ValueError(f'{small!r} has no scorer for test clips; sample them uniformly')
     if K >= clips.shape[0]: return clips
     seen  = encode_clips(clips, small.codec.model(dev)) if isinstance(scorer, LatentScorer) else clips
     look  = lambda i: seen.store['latents'][i].to(dev) if isinstance(scorer, LatentScorer) else seen.clips(i, dev)
@@ -416,6 +440,7 @@ def sample_like(
     clips:ClipSet,  # Real clips of T frames
     small:ClipSet,  # A condensed set of K
     how='uniform',  # A name in `test_samplings`: 'uniform', 'scorer' or 'all'
+    device='auto',  # Where a scorer looks at them
 )->ClipSet:         # The same clips, K frames of each
     "Test clips with as many frames as the condensed ones"
-    return test_samplings[how](clips, small)
+    return test_samplings[how](clips, small, device)
