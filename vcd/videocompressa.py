@@ -399,7 +399,7 @@ def videocompressa(
     if index is not None: small.meta |= dict(vpc=vpc, index=index.tolist(), condense_s=small.meta['condense_s']+cost.seconds)
     return small
 
-# %% ../nbs/40_videocompressa.ipynb #6908939a
+# %% ../nbs/40_videocompressa.ipynb #428ff70c
 def scorer_of(
     small:ClipSet,  # A set of latents
     device='cpu',   # Where the scorer goes
@@ -426,7 +426,12 @@ def spread_frames(clips, small, device):
 
 @test_samplings('scorer')
 @torch.no_grad()
-def scored_frames(clips, small, device, batch=32):
+def scored_frames(
+    clips:ClipSet,  # Real clips
+    small:ClipSet,  # A set with a scorer
+    device='auto',  # Where it looks at them
+    batch:int=32,   # Clips at a time
+)->ClipSet:
     "The K frames that the set's scorer ranks highest"
     K,dev = small.shape[0],pick_device(device)
     if (scorer := scorer_of(small, dev)) is None: raise ValueError(f'{small!r} has no scorer for test clips; sample them uniformly')
