@@ -18,6 +18,7 @@ def data(): return datasets['shapes'](**few)
 
 def options(method):
     if method.startswith('videocompressa'): return dict(frames=2, steps=1, autoencoder='tiny')
+    if method in ('dm', 'dc', 'dsa'): return dict(steps=1, batch=4)
     return dict(forgetting=dict(epochs=2), grand=dict(epochs=1, runs=2), keyframe=dict(frames=2)).get(method, {})
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['methods', 'keep_clips', 'keyframe', 'full', 'hyperparameters', 'check_hyperparameters', 'condense', 'condense_once']
 
-# %% ../nbs/47_condense.ipynb #dfb1aefb
+# %% ../nbs/47_condense.ipynb #ca210078
 import difflib, inspect
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,9 @@ from pathlib import Path
 from .clips import ClipSet, load
 from .core import Registry, measure, pick_device
 from .coreset import check_vpc, fingerprint, keep_frames, random_clips, selectors
+from .gradients import dc
 from .latents import weights_dir
+from .match import dm
 from .run import commit, digest, environment
 from .videocompressa import videocompressa
 
@@ -114,7 +116,11 @@ def _plain(v):
     "A hyperparameter as it goes into a header: nets by their name, autoencoders by theirs"
     return v if isinstance(v, (str, int, float, bool, list, tuple, dict, type(None))) else getattr(v, '__name__', None) or getattr(v, 'name', None) or str(v)
 
-# %% ../nbs/47_condense.ipynb #5c7e985a
+# %% ../nbs/47_condense.ipynb #c797ad3e
+methods['dm'],methods['dc'] = dm,dc
+methods['dsa'] = partial(dc, siamese='dsa')
+
+# %% ../nbs/47_condense.ipynb #87381f15
 def condense_once(
     folder,         # Where sets are left
     train:ClipSet,  # As for `condense`
