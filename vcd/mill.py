@@ -6,8 +6,8 @@
 __all__ = ['find_notebook', 'Parameter', 'trailing_comments', 'parameters', 'resolve', 'grid_points', 'Point', 'plan',
            'check_run', 'mill', 'sweep', 'read_values', 'main']
 
-# %% ../nbs/80_mill.ipynb #29728d03
-import argparse, ast, csv, io, itertools, os, re, signal, sys, threading, time, tokenize
+# %% ../nbs/80_mill.ipynb #5585c6fa
+import argparse, ast, csv, io, itertools, json, os, re, signal, sys, threading, time, tokenize
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -322,7 +322,7 @@ def sweep(
         if not dry_run: _tell(points)
     return _table(points)
 
-# %% ../nbs/80_mill.ipynb #a0c2be5c
+# %% ../nbs/80_mill.ipynb #e52b36e3
 def read_values(
     text:str,     # What stands behind the equals sign: '1,5', 'random,herding', '[0,1],[2,3]'
     p:Parameter,  # The parameter that it is for
@@ -338,8 +338,10 @@ def read_values(
 def _literal(text):
     words = dict(true=True, false=False, none=None)
     if text.strip().lower() in words: return words[text.strip().lower()]
-    try: return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError): return text
+    for read in (ast.literal_eval, json.loads):   # Python's way to write it, or JSON's
+        try: return read(text.strip())
+        except (ValueError, SyntaxError): pass
+    return text
 
 # %% ../nbs/80_mill.ipynb #34acd8ee
 def _parser():
