@@ -1,5 +1,5 @@
 "The rules of the house, and that what is built holds the whole house"
-import shutil, subprocess, sys, tarfile, zipfile
+import re, shutil, subprocess, sys, tarfile, zipfile
 
 import pytest
 
@@ -11,6 +11,10 @@ def test_imports_only_go_down(): house.check_layers()
 def test_vcd_is_what_the_notebooks_export(): house.check_export()
 
 def test_readme_is_the_index(): house.check_readme()
+
+def test_readme_shows_pictures_that_exist():
+    shown = re.findall(r'!\[[^\]]*\]\(([^)]+)\)', (home()/'README.md').read_text(encoding='utf-8'))
+    assert shown and not [o for o in shown if not o.startswith('http') and not (home()/o).is_file()]
 
 def test_continuous_check_does_what_the_readme_says(): house.check_commands()
 
