@@ -7,10 +7,10 @@ __all__ = ['Siamese', 'stores', 'Draw', 'class_table', 'siamese_draw', 'siamese'
            'pixel_store', 'latent_store', 'trained_fields', 'start_set', 'MatchRecipe', 'clips_at_once', 'Matching',
            'set_statistics', 'mean_gap', 'matched', 'dm']
 
-# %% ../nbs/31_match.ipynb #20c0e465
+# %% ../nbs/31_match.ipynb #ae099ae4
 import copy, inspect, math, time
 from collections import namedtuple
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from .augment import STRATEGY, flip, transforms
 from .clips import ClipSet, Pixels, denormalise, normalise
-from .core import Registry, autocast, generator, keep_freed_memory, pick_device, progress, seeded
+from .core import Registry, Settings, autocast, generator, keep_freed_memory, pick_device, seeded
 from .coreset import check_vpc, fingerprint, selectors
 from .latents import encode_clips
 from .nets import nets
-from .run import digest, load_state, save_state
+from .run import Job, digest
 from .train import Ensemble, Feed, optimisers, schedules
 
 # %% ../nbs/31_match.ipynb #2dee9b94
@@ -114,7 +114,7 @@ def trained_fields(
     "What of a set can be moved by a gradient: the floating-point fields of its codec"
     return [k for k in small.codec.fields if small.store[k].is_floating_point()]
 
-# %% ../nbs/31_match.ipynb #45f2b688
+# %% ../nbs/31_match.ipynb #18876ddb
 def start_set(
     train:ClipSet,        # The whole set
     vpc:int,              # Clips per class
@@ -122,23 +122,23 @@ def start_set(
     store:str='pixels',   # A name in `stores`
     seed:int=0,           # Of the choice, or of the noise
     device='auto',        # Where a selector or an autoencoder works
-    autoencoder='taesd',  # For latents: whose
     net=None,             # For selectors that look at features: whose; None for their default
+    **how,                # What the store wants to know, as `autoencoder`
 )->ClipSet:
     "A set of `vpc` clips a class to begin with"
     pick = selectors['random' if init in ('real', 'noise') else init]
     look = dict(net=net) if net and 'net' in inspect.signature(pick).parameters else {}
     check_vpc(train, vpc)
     idx,_ = pick(train, vpc, seed=seed, device=device, **look)
-    small = stores[store](train.take(idx), autoencoder=autoencoder, device=device, fallback=train)
+    small = stores[store](train.take(idx), device=device, fallback=train, **how)
     meta  = {k: v for k,v in small.meta.items() if k != 'clips'}
     if init != 'noise': return ClipSet(small.store, small.labels, small.classes, small.codec, meta | dict(init=init, init_index=idx.tolist()))
     noise = {k: torch.randn(small.store[k].shape, generator=generator(seed, 'noise', k)) for k in trained_fields(small)}
     return ClipSet({**small.store, **noise}, small.labels, small.classes, small.codec, meta | dict(init=init))
 
-# %% ../nbs/31_match.ipynb #5d14ca44
+# %% ../nbs/31_match.ipynb #5bb0e77b
 @dataclass(frozen=True)
-class MatchRecipe:
+class MatchRecipe(Settings):
     "How distribution matching works; the defaults are VDSD's for one video a class"
     net:str         = 'ConvNet3D'  # The networks: a name in `nets`, or a builder (n_classes, shape) -> Module
     steps:int       = 5000         # Random networks, one after the other
@@ -150,7 +150,9 @@ class MatchRecipe:
     schedule:str    = 'none'       # A name in `schedules`
     init:str        = 'real'       # 'real', 'noise', or a name in `selectors`
     store:str       = 'pixels'     # What is optimised: a name in `stores`
-    autoencoder:str = 'taesd'      # For latents: a name for `autoencoder`
+    autoencoder:str = 'taesd'      # For the store 'latents': a name for `autoencoder`
+    frames:int      = 2            # For 'keyframes': how many each clip has
+    resolution:int  = 0            # For 'partition': frames of a segment; 0 for the whole clip
     flip:bool       = True         # Mirror each real clip with probability one half, as the loaders of the papers do
     siamese:str     = ''           # DSA: transforms joined by '_', shared by real and synthetic clips; 'dsa' for all six
     shared:str      = 'class'      # What shares a transform: a 'class', or the whole 'step'
@@ -158,11 +160,6 @@ class MatchRecipe:
     precision:str   = 'auto'       # 'float32', 'bfloat16', or 'auto': bfloat16 on a GPU that has it
     chunk:int       = 0            # Clips in memory at a time; 0: by the size of a clip, see `clips_at_once`
 
-    def change(self, **k):
-        "The same recipe with some fields changed"
-        known = [f.name for f in fields(self)]
-        if odd := [o for o in k if o not in known]: raise ValueError(f"{type(self).__name__} has no {odd}; it has {', '.join(known)}")
-        return replace(self, **k)
 
     @property
     def strategy(self): return STRATEGY if self.siamese == 'dsa' else self.siamese
@@ -189,10 +186,10 @@ def _check(train, small, r):
     build = nets[r.net] if isinstance(r.net, str) else r.net
     with torch.device('meta'): build(len(train.classes), train.shape)   # a net that cannot take these clips says so now
 
-# %% ../nbs/31_match.ipynb #86a48204
-class Matching:
+# %% ../nbs/31_match.ipynb #da41aeb7
+class Matching(Job):
     "Distribution matching at work: a small set that is moved towards a large one"
-    Recipe = MatchRecipe
+    Recipe,units = MatchRecipe,'steps'
     def __init__(self,
         train:ClipSet,            # The real clips; they stay on the device where they fit
         small:ClipSet,            # What is moved, as it starts: see `start_set`
@@ -202,6 +199,7 @@ class Matching:
         look=None,                # Called with (indices, decoded clips, their gradient) of synthetic clips, part by part
         **changes,                # Fields of the recipe
     ):
+        super().__init__()
         r = self.recipe = (recipe or self.Recipe()).change(**changes)
         _check(train, small, r)
         self.train,self.small,self.seed,self.device,self.look = train,small,seed,pick_device(device),look
@@ -213,8 +211,10 @@ class Matching:
         self.opt   = optimisers[r.opt](self.moved, r)
         self.scale = [max(1e-3, v.detach().abs().max().item()) for v in self.moved]
         self.chunk = r.chunk or clips_at_once(train.shape, self.device)
-        self.done,self.moving,self.history,self.seconds,self.net,self.good = 0,False,[],0.,None,None
+        self.net = self.good = None
 
+    @property
+    def per_unit(self): return self.outer
     @property
     def moved(self): return [self.store[k] for k in trained_fields(self.small)]   # the tensors that are optimised
     @property
@@ -324,7 +324,7 @@ def gradient(self:Matching)->Tensor:
     for i,gi in zip(parts, g.split(self.chunk)): self._back(i, *(first[0] if whole else seen(i)), gi)
     return loss.detach()
 
-# %% ../nbs/31_match.ipynb #d76fe22c
+# %% ../nbs/31_match.ipynb #2ace324b
 @patch
 def update(self:Matching):
     "One optimisation step of what is stored"
@@ -332,7 +332,7 @@ def update(self:Matching):
     self.opt.zero_grad()
     loss = self.gradient()
     if not all(o.isfinite().all() for o in (loss, *(v.grad for v in self.moved if v.grad is not None))): self._stop('the loss or a gradient is not finite')
-    if self._within(10): self.good = self._state()
+    if self._within(10): self.good = self.state()
     for group in self.opt.param_groups: group['lr'] = r.lr*schedules[r.schedule](self.done/max(1, self.total))
     self.moving = True   # from here until all has moved, the state is no one's to save
     self.opt.step()
@@ -353,13 +353,13 @@ def _within(self:Matching, times):
 @patch
 def _stop(self:Matching, why):
     n = self.done+1
-    if self.good: self._restore(self.good)
+    if self.good: self.restore(self.good)
     self.moving = False
     raise FloatingPointError(f'{type(self).__name__} diverged in update {n}: {why}. The state after update {self.done} is kept; try a lower lr than {self.recipe.lr:g}')
 
-# %% ../nbs/31_match.ipynb #a7fe5673
+# %% ../nbs/31_match.ipynb #80e0781f
 @patch
-def _state(self:Matching):
+def state(self:Matching):
     "All that an update changes"
     store = {k: self.store[k].detach().clone() for k in trained_fields(self.small)}
     net   = copy.deepcopy(self.net.state_dict()) if self.net is not None and self.done % self.outer else None
@@ -367,10 +367,10 @@ def _state(self:Matching):
 
 @patch
 @torch.no_grad()
-def _restore(self:Matching, s):
+def restore(self:Matching, s):
     for k,v in s['store'].items(): self.store[k].copy_(v)
     self.opt.load_state_dict(copy.deepcopy(s['opt']))
-    self.done,self.history,self.net = s['done'],s.get('history', self.history)[:s['done']],None
+    self.done,self.history,self.net = s['done'],self.history[:s['done']],None
     if s['net']:
         build = nets[self.recipe.net] if isinstance(self.recipe.net, str) else self.recipe.net
         with seeded(0): self.net = build(self.C, self.train.shape).to(self.device)
@@ -380,57 +380,27 @@ def _restore(self:Matching, s):
 def key(self:Matching)->str:
     "What a checkpoint belongs to: data, start, seed, recipe; how many steps only where the learning rate depends on it"
     if not hasattr(self, '_key'):
-        r    = {f.name: getattr(self.recipe, f.name) for f in fields(self.recipe)}
-        free = ('chunk', 'init', 'store', 'autoencoder', *(['steps'] if self.recipe.schedule == 'none' else []))
+        r    = vars(self.recipe)
+        free = ('chunk', 'init', 'store', 'autoencoder', 'frames', 'resolution', *(['steps'] if self.recipe.schedule == 'none' else []))
         r    = {k: getattr(v, '__name__', v) for k,v in r.items() if k not in free}
         self._key = digest(kind=type(self).__name__, train=fingerprint(self.train), small=fingerprint(self.small), seed=self.seed, **r)
     return self._key
 
-# %% ../nbs/31_match.ipynb #6aa101ab
+# %% ../nbs/31_match.ipynb #d0bbc88c
 @patch
 def run(self:Matching,
     steps:int=None,   # Networks in all, those already used counted; None for the recipe's
     checkpoint=None,  # A file to go on from, and to leave the state in every half minute
 ):
     "Go on until so many steps are made"
-    if checkpoint: self.resume(checkpoint)
-    start = saved = time.perf_counter()
-    last  = self.total if steps is None else steps*self.outer
-    bar   = progress(range(self.done, last), type(self).__name__.lower(), total=last, initial=self.done)
-    try:
-        for _ in bar:
-            self.update()
-            bar.set_postfix(loss=f'{self.history[-1]:.3g}')
-            if checkpoint and time.perf_counter()-saved > 30: self.save(checkpoint); saved = time.perf_counter()
-    finally:
-        self.seconds += time.perf_counter()-start
-        if checkpoint and self.done and not self.moving: self.save(checkpoint)
-    return self
+    return self.walk(self.total if steps is None else steps*self.outer, checkpoint)
 
-@patch
-def save(self:Matching,
-    path,  # A .safetensors file
-):
-    "Write the state, atomically"
-    return save_state(path, dict(key=self.key, seconds=self.seconds, history=self.history, **self._state()))
-
-@patch
-def resume(self:Matching,
-    path,  # A file that `save` wrote; nothing happens where there is none
-)->bool:   # Was there one?
-    "Put back a saved state"
-    if not Path(path).exists(): return False
-    s = load_state(path, self.device)
-    if s.get('key') != self.key: raise ValueError(f'{path} is the checkpoint of another run; delete it or give another file')
-    self._restore(s); self.seconds = s['seconds']
-    return True
-
-# %% ../nbs/31_match.ipynb #413d183c
+# %% ../nbs/31_match.ipynb #30c09a85
 @patch
 def extract(self:Matching)->ClipSet:
     "The small set as it is now"
     parts = [self.history[i:i+n] for n in [max(1, math.ceil(len(self.history)/100))] for i in range(0, len(self.history), n)]
-    facts = dict(condense_s=self.seconds, steps=self.done//self.outer, updates=self.done, loss=[sum(o)/len(o) for o in parts])
+    facts = dict(condense_s=self.seconds['run'], steps=self.done//self.outer, updates=self.done, loss=[sum(o)/len(o) for o in parts])
     store = {k: v.detach().cpu() for k,v in self.store.items()}
     return ClipSet(store, self.small.labels, self.small.classes, self.small.codec, self.small.meta | facts)
 
@@ -447,7 +417,7 @@ def mean_gap(
     real,syn = ([class_means(f, o.hard.cpu(), len(o.classes)) for f in ens.embed(o, batch)] for o in (train, small))
     return torch.stack([dm_loss(a, b) for a,b in zip(real, syn)])
 
-# %% ../nbs/31_match.ipynb #df7ea1d0
+# %% ../nbs/31_match.ipynb #8f30e2f5
 def matched(
     kind,        # `Matching`, or a class that is one
     train,       # As for the method, and so are the others
@@ -460,7 +430,7 @@ def matched(
     "Start, match, extract"
     r = kind.Recipe().change(**given)
     start = time.perf_counter()
-    small = start_set(train, vpc, r.init, r.store, seed, device, r.autoencoder, r.net)
+    small = start_set(train, vpc, r.init, r.store, seed, device, r.net, autoencoder=r.autoencoder, frames=r.frames, resolution=r.resolution)
     begun = time.perf_counter()-start
     small = kind(train, small, r, seed, device).run(checkpoint=checkpoint).extract()
     small.meta |= dict(vpc=vpc, condense_s=small.meta['condense_s']+begun)

@@ -4,22 +4,23 @@
 
 # %% auto #0
 __all__ = ['row_columns', 'home', 'outputs', 'cache_dir', 'data_dir', 'atomic', 'write_json', 'read_json', 'save_state',
-           'load_state', 'digest', 'memo', 'commit', 'environment', 'make_row', 'save_rows', 'read_rows', 'Run',
+           'load_state', 'Job', 'digest', 'memo', 'commit', 'environment', 'make_row', 'save_rows', 'read_rows', 'Run',
            'point_id']
 
-# %% ../nbs/02_run.ipynb #11dcc9e7
+# %% ../nbs/02_run.ipynb #e0de2f6f
 import contextlib, errno, hashlib, importlib.metadata, json, os, platform, shutil, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from fastcore.basics import patch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .core import Cost, device_name, measure, pick_device
+from .core import Cost, device_name, measure, pick_device, progress
 
 # %% ../nbs/02_run.ipynb #b097ccca
 def home()->Path:
@@ -128,7 +129,64 @@ def load_state(
     if nest is None: raise ValueError(f'{path} is a safetensors file, but no checkpoint of vcd')
     return _unpack(json.loads(nest), tensors)
 
-# %% ../nbs/02_run.ipynb #e414a815
+# %% ../nbs/02_run.ipynb #713477e2
+class Job:
+    "Long work in small updates; a class that is one has `key`, `update`, `state` and `restore`"
+    units,per_unit,stage,every = 'updates',1,'run',30.   # What a user counts in, updates in one, where its seconds go, seconds between saves
+    def __init__(self): self.done,self.moving,self.history,self.seconds = 0,False,[],{self.stage: 0.}
+
+    def walk(self,
+        last:int,         # Updates in all, those already made counted
+        checkpoint=None,  # A file to go on from, and to leave the state in
+    ):
+        "Go on until so many updates are made"
+        if checkpoint: self.resume(checkpoint)
+        if self.moving: raise RuntimeError('an update was torn in the middle; go on from a checkpoint, or start anew')
+        if self.done > last:
+            made,asked = self.done/self.per_unit,last/self.per_unit
+            raise ValueError(f'{made:g} {self.units} are made, more than {asked:g}; delete {checkpoint or "the job"} to start anew')
+        start = saved = time.perf_counter()
+        bar = progress(range(self.done, last), type(self).__name__.lower(), total=last, initial=self.done)
+        try:
+            for _ in bar:
+                self.update()
+                bar.set_postfix(loss=f'{self.loss:.3g}')
+                if checkpoint and time.perf_counter()-saved > self.every: start = saved = self._lap(start); self.save(checkpoint)
+        finally:
+            self._lap(start)
+            if checkpoint and self.done and not self.moving: self.save(checkpoint)
+        return self
+
+    @property
+    def loss(self): return self.history[-1]   # of the last update
+
+    def _lap(self, start):
+        "Count the seconds since `start`; now"
+        now = time.perf_counter()
+        self.seconds[self.stage] += now-start
+        return now
+
+# %% ../nbs/02_run.ipynb #ceef47af
+@patch
+def save(self:Job,
+    path,  # A .safetensors file
+)->Path:
+    "Write the state, atomically"
+    return save_state(path, dict(key=self.key, done=self.done, history=self.history, seconds=self.seconds, state=self.state()))
+
+@patch
+def resume(self:Job,
+    path,  # A file that `save` wrote; nothing happens where there is none
+)->bool:   # Was there one?
+    "Put back a saved state"
+    if not Path(path).exists(): return False
+    s = load_state(path)   # to memory: what does not fit the device is not asked to
+    if s.get('key') != self.key: raise ValueError(f'{path} is the checkpoint of another run; delete it or give another file')
+    self.restore(s['state'])
+    self.done,self.moving,self.history,self.seconds = s['done'],False,s['history'],s['seconds']
+    return True
+
+# %% ../nbs/02_run.ipynb #93de78d1
 def digest(**key)->str:
     "Ten characters that stand for `key`: the same for the same values, whatever their order"
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=_plain).encode()).hexdigest()[:10]
@@ -148,7 +206,7 @@ def memo(
     save_state(path, dict(state=state, cost=vars(cost), key=json.dumps(key, default=_plain)))
     return state, cost
 
-# %% ../nbs/02_run.ipynb #44235926
+# %% ../nbs/02_run.ipynb #af16071b
 def commit()->str:
     "The commit of the checkout, with a + if code is changed since; the package's version where there is no git"
     git = lambda *a: subprocess.run(['git', *a], cwd=home(), capture_output=True, text=True, timeout=10)
@@ -170,7 +228,7 @@ def environment(
     return dict(commit=commit(), device=device_name(device), python=platform.python_version(), system=platform.platform(),
         cores=os.cpu_count(), time=time.strftime('%Y-%m-%d %H:%M:%S'), **{n: v for n in names if (v := _version(n))})
 
-# %% ../nbs/02_run.ipynb #75c6e80a
+# %% ../nbs/02_run.ipynb #2104c712
 row_columns = ('experiment dataset split method net recipe vpc frames size seed top1 top5 values values_ratio float32_mb '
                'bytes source_ratio condense_s fit_s peak_mb device torch commit').split()
 
@@ -178,7 +236,7 @@ def make_row(**values)->dict:
     "A row with every standing column, empty where nothing is given, and the others behind"
     return {k: None for k in row_columns} | dict(torch=torch.__version__, commit=commit()) | values
 
-# %% ../nbs/02_run.ipynb #7adb8622
+# %% ../nbs/02_run.ipynb #44887579
 def save_rows(
     rows:list,  # Rows, each with a `point`: the id of the experiment point that it belongs to
     path,       # The CSV file; made where it is not
@@ -202,7 +260,7 @@ def read_rows(
     if not path.exists(): return pd.DataFrame(columns=[*row_columns, 'point'])
     return pd.read_csv(path, dtype=dict(point=str, commit=str, split=str))
 
-# %% ../nbs/02_run.ipynb #5e27b52c
+# %% ../nbs/02_run.ipynb #ff9feb28
 class Run:
     "One experiment point: parameters, folder, rows"
     def __init__(self,

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['optimisers', 'schedules', 'Ensemble', 'Feed', 'Recipe', 'standardise_batch', 'member_loss', 'fit', 'accuracy']
 
-# %% ../nbs/24_train.ipynb #c2593ebf
+# %% ../nbs/24_train.ipynb #17e366f6
 import copy, math, time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from .augment import augments
 from .clips import ClipSet, denormalise, normalise
-from .core import Registry, autocast, generator, keep_freed_memory, measure, pick_device, progress, seeded
+from .core import Registry, Settings, autocast, generator, keep_freed_memory, measure, pick_device, progress, seeded
 from .nets import nets
 from .run import digest, load_state, save_state
 
@@ -121,9 +121,9 @@ class Feed:
 
     def __call__(self, idx): return self.clips.clips(idx.to(self.clips.device), self.device)
 
-# %% ../nbs/24_train.ipynb #6a911a77
+# %% ../nbs/24_train.ipynb #ba292711
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     "How networks are trained and tested"
     epochs:int       = 100        # Passes over the set
     min_steps:int    = 0          # Walk a small set more often, until so many optimiser steps are made
@@ -145,12 +145,6 @@ class Recipe:
     test_augment:str = 'none'     # Augmentation of test clips (VDSD flips them)
     test_every:int   = 0          # Test every so many epochs too, for the best on test; 0 tests at the end alone
     nets:int         = 3          # Networks to train where the caller does not say
-
-    def change(self, **k):
-        "The same recipe with some fields changed"
-        known = [f.name for f in fields(self)]
-        if odd := [o for o in k if o not in known]: raise ValueError(f"a recipe has no {odd}; it has {', '.join(known)}")
-        return replace(self, **k)
 
 # %% ../nbs/24_train.ipynb #9e2d642c
 optimisers = Registry('optimiser')

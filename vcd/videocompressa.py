@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['adam_rows', 'LatentTable', 'CompressaRecipe', 'Compression', 'videocompressa']
 
-# %% ../nbs/40_videocompressa.ipynb #14b0de6c
+# %% ../nbs/40_videocompressa.ipynb #d4394916
 import math, tempfile, time
 from copy import copy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil, torch
@@ -19,12 +19,12 @@ from torch import Tensor
 
 from .augment import augments
 from .clips import ClipSet
-from .core import autocast, generator, keep_freed_memory, pick_device, progress, seeded
+from .core import Settings, autocast, generator, keep_freed_memory, pick_device, progress, seeded
 from .coreset import check_vpc, fingerprint, frame_repeats, selectors
 from .gumbel import LatentScorer, expected_frames, final_frames, fixed_frames, frame_selectors, straight_through, tau_at
 from .latents import Latents, autoencoder, check_packing, decoder_tensors, encode_clips, repack
 from .nets import FrameScorer, least_frames, nets
-from .run import cache_dir, digest, load_state, save_state
+from .run import Job, cache_dir, digest
 from .train import Feed
 
 # %% ../nbs/40_videocompressa.ipynb #edf51abb
@@ -79,9 +79,9 @@ class LatentTable:
 
 def _made(folder): folder.mkdir(parents=True, exist_ok=True); return folder
 
-# %% ../nbs/40_videocompressa.ipynb #0f2f3905
+# %% ../nbs/40_videocompressa.ipynb #90d1de0f
 @dataclass(frozen=True)
-class CompressaRecipe:
+class CompressaRecipe(Settings):
     "How VideoCompressa works; the defaults are the paper's"
     frames:int        = 4            # K, the frames kept of each video
     steps:int         = 4            # Passes over the videos; 0 trains nothing: frames by an untrained scorer, latents as encoded
@@ -111,12 +111,6 @@ class CompressaRecipe:
     precision:str     = 'auto'       # 'float32', 'bfloat16', or 'auto': bfloat16 on a GPU that has it
     chunk:int         = 0            # Videos decoded at a time, gradients added up; 0: 4 on a CPU, the batch on a GPU
 
-    def change(self, **k):
-        "The same recipe with some fields changed"
-        known = [f.name for f in fields(self)]
-        if odd := [o for o in k if o not in known]: raise ValueError(f"a compressa recipe has no {odd}; it has {', '.join(known)}")
-        return replace(self, **k)
-
 # %% ../nbs/40_videocompressa.ipynb #e52e82e2
 def _check(train, r):
     "Refuse what cannot work before anything is encoded"
@@ -129,9 +123,10 @@ def _check(train, r):
     for registry,name in ((frame_selectors, r.select), (nets, r.net), (augments, r.augment), (selectors, r.videos)): registry[name]
     tau_at(0., r.tau_schedule, r.tau, r.tau_last), check_packing(r.packing), autocast(torch.device('cpu'), r.precision)
 
-# %% ../nbs/40_videocompressa.ipynb #61355200
-class Compression:
+# %% ../nbs/40_videocompressa.ipynb #1d05bf00
+class Compression(Job):
     "VideoCompressa at work on one set of videos"
+    units,stage = 'passes','joint'
     def __init__(self,
         train:ClipSet,                 # The videos, all of which are kept
         recipe:CompressaRecipe=None,   # How; its fields may be given by name instead
@@ -139,20 +134,21 @@ class Compression:
         device='auto',                 # Where
         **changes,                     # Fields of the recipe
     ):
+        super().__init__()
         r = self.recipe = (recipe or CompressaRecipe()).change(**changes)
         _check(train, r)
         self.train,self.seed,self.device = train,seed,pick_device(device)
         if self.device.type == 'cpu': keep_freed_memory()
-        self.done,self.moving,self.history,self.seconds = 0,False,[],dict(encode=0., joint=0., extract=0.)
+        self.seconds = dict(encode=0., joint=0., extract=0.)
         self._networks()   # first: a net that refuses these frames says so before anything is encoded
         self._encode()
 
     def __repr__(self):
         r,n = self.recipe,len(self.train)
-        return f'Compression of {n} videos to {r.frames} of {self.train.shape[0]} frames by {self.ae.name}, {r.select}, step {self.done/self.per_pass:.3g} of {r.steps}'
+        return f'Compression of {n} videos to {r.frames} of {self.train.shape[0]} frames by {self.ae.name}, {r.select}, step {self.done/self.per_unit:.3g} of {r.steps}'
 
     @property
-    def per_pass(self): return math.ceil(len(self.train)/self.recipe.batch)*self.recipe.inner_steps   # updates in one pass
+    def per_unit(self): return math.ceil(len(self.train)/self.recipe.batch)*self.recipe.inner_steps   # updates in one pass
     @property
     def learns(self): return self.recipe.select not in fixed_frames                                     # Is there a scorer?
 
@@ -227,14 +223,14 @@ def selected(self:Compression,
 def _seen(self:Compression, z, i):
     with torch.no_grad(): return self._decode(z)
 
-# %% ../nbs/40_videocompressa.ipynb #86a5834f
+# %% ../nbs/40_videocompressa.ipynb #eefd9148
 @patch
 def update(self:Compression,
-    i:Tensor,  # Videos of the batch
+    i:Tensor=None,  # Videos of the batch; None for those whose turn it is
 ):
     "One optimisation step on a batch (Algorithm 1, stage 2)"
-    r   = self.recipe
-    tau = tau_at(min(1., self.done/max(1, r.steps*self.per_pass)), r.tau_schedule, r.tau, r.tau_last)
+    r,i = self.recipe,self.batch(self.done) if i is None else i
+    tau = tau_at(min(1., self.done/max(1, r.steps*self.per_unit)), r.tau_schedule, r.tau, r.tau_last)
     gen,flips = (generator(self.seed, k, self.done, device=self.device) for k in ('noise', 'augment'))
     for o in self.opts: o.zero_grad()
     with seeded(self.seed, 'step', self.done): parts = [self._backward(j, len(i), tau, gen, flips) for j in i.split(self.chunk)]
@@ -242,7 +238,7 @@ def update(self:Compression,
     every = [g, loss, *[p.grad for o in (self.net, self.scorer) for p in o.parameters() if p.grad is not None]]
     if not torch.stack([o.isfinite().all() for o in every]).all(): self._stop(loss)
     self.moving = True   # from here until all has moved, the state is no one's to save
-    if self.done >= r.warm*self.per_pass: self.table.step(i, g)
+    if self.done >= r.warm*self.per_unit: self.table.step(i, g)
     for o in self.opts: o.step()
     self.done += 1
     self.history.append(dict(loss=loss.sum().item()/len(i), train_top1=hits.float().mean().item(), doubt=spread.exp().mean().item(), mse=error.mean().item()))
@@ -270,16 +266,16 @@ def _understood(self:Compression, x, y, gen):
 @patch
 def _stop(self:Compression, loss):
     bad,n = (~loss.isfinite()).sum().item(),self.done+1
-    raise FloatingPointError(f'VideoCompressa diverged in update {n} (pass {self.done//self.per_pass+1}): {bad} of {len(loss)} losses are not finite, '
+    raise FloatingPointError(f'VideoCompressa diverged in update {n} (pass {self.done//self.per_unit+1}): {bad} of {len(loss)} losses are not finite, '
         f'or a gradient is not. Nothing was moved by it; try a lower lr_net than {self.recipe.lr_net:g} or lr_latents than {self.recipe.lr_latents:g}')
 
-# %% ../nbs/40_videocompressa.ipynb #7366fcfa
+# %% ../nbs/40_videocompressa.ipynb #716d8d9a
 @patch
 def batch(self:Compression,
     n:int,  # Number of the update, from 0
 )->Tensor:
     "Videos of one update; every pass sees each once, in an order of its own"
-    one,at = divmod(n, self.per_pass)
+    one,at = divmod(n, self.per_unit)
     order  = torch.randperm(len(self.train), generator=generator(self.seed, 'order', one))
     return order.split(self.recipe.batch)[at//self.recipe.inner_steps]
 
@@ -289,59 +285,36 @@ def run(self:Compression,
     checkpoint=None,    # A file to go on from, and to leave the state in every half minute
 ):
     "Go on until so many passes are made"
-    if checkpoint: self.resume(checkpoint)
-    start,last = time.perf_counter(),(self.recipe.steps if steps is None else steps)*self.per_pass
-    if self.moving: raise RuntimeError('an update was torn in the middle; go on from a checkpoint, or start anew')
-    if self.done > last: raise ValueError(f'{self.done/self.per_pass:g} passes are made, more than {last/self.per_pass:g}; delete {checkpoint or "the job"} to start anew')
-    bar = progress(range(self.done, last), 'videocompressa', total=last, initial=self.done)
-    try:
-        for n in bar:
-            self.update(self.batch(n))
-            bar.set_postfix(loss=f"{self.history[-1]['loss']:.3f}")
-            if checkpoint and time.perf_counter()-start > 30: start = self._lap(start); self.save(checkpoint)
-    finally:
-        self._lap(start)
-        if checkpoint and self.done and not self.moving: self.save(checkpoint)
-    return self
+    return self.walk((self.recipe.steps if steps is None else steps)*self.per_unit, checkpoint)
 
-# %% ../nbs/40_videocompressa.ipynb #5b0df6be
-@patch
-def _lap(self:Compression, start):
-    "Count the seconds since `start`; now"
-    now = time.perf_counter()
-    self.seconds['joint'] += now-start
-    return now
+@patch(as_prop=True)
+def loss(self:Compression): return self.history[-1]['loss']
 
-@patch
-def _key(self:Compression):
+# %% ../nbs/40_videocompressa.ipynb #00bbb5fd
+@patch(as_prop=True)
+def key(self:Compression)->str:
     "What a checkpoint belongs to: all that shapes the run; how many passes only where the temperature depends on it"
-    r = {f.name: getattr(self.recipe, f.name) for f in fields(self.recipe)} | dict(autoencoder=self.ae.name)
+    r = vars(self.recipe) | dict(autoencoder=self.ae.name)
     own = {k: v.double().sum().item() for k,v in decoder_tensors(self.ae).items()}   # a decoder that was trained here is itself and no other
     free = ('packing', 'videos', *(['steps'] if r['tau_schedule'] == 'constant' else []))
     return digest(train=fingerprint(self.train), seed=self.seed, own=own, **{k: v for k,v in r.items() if k not in free})
 
 @patch
-def save(self:Compression, path):
-    "Write the state, atomically"
-    t = self.table
-    return save_state(path, dict(key=self._key(), done=self.done, history=self.history, seconds=self.seconds, table={k: getattr(t, k).cpu() for k in 'zmvt'},
-        scorer=self.scorer.state_dict(), net=self.net.state_dict(), opts=[o.state_dict() for o in self.opts]))
+def state(self:Compression)->dict:
+    "All that an update changes"
+    table = {k: getattr(self.table, k).cpu() for k in 'zmvt'}
+    return dict(table=table, scorer=self.scorer.state_dict(), net=self.net.state_dict(), opts=[o.state_dict() for o in self.opts])
 
 @patch
-def resume(self:Compression,
-    path,  # A file that `save` wrote; nothing happens where there is none
-)->bool:   # Was there one?
-    "Put back a saved state"
-    if not Path(path).exists(): return False
-    s = load_state(path)   # to memory, for a table that may not fit the device
-    if s.get('key') != self._key(): raise ValueError(f'{path} is the checkpoint of another run; delete it or give another file')
+def restore(self:Compression,
+    s:dict,  # From `state`
+):
+    "Put a state back"
     for k,v in s['table'].items(): getattr(self.table, k).copy_(v)
     self.scorer.load_state_dict(s['scorer']); self.net.load_state_dict(s['net'])
     for o,kept in zip(self.opts, s['opts']): o.load_state_dict(kept)
-    self.done,self.moving,self.history,self.seconds = s['done'],False,s['history'],s['seconds']
-    return True
 
-# %% ../nbs/40_videocompressa.ipynb #a60706d8
+# %% ../nbs/40_videocompressa.ipynb #5b0ac959
 @patch
 @torch.no_grad()
 def extract(self:Compression)->ClipSet:
@@ -370,9 +343,9 @@ def _scorer_tensors(self:Compression):
 def _facts(self:Compression):
     "What the set says of how it was made"
     curve = [{k: sum(o[k] for o in part)/len(part) for k in part[0]}
-             for n in range(0, self.done, self.per_pass) if (part := self.history[n:n+self.per_pass])]
+             for n in range(0, self.done, self.per_unit) if (part := self.history[n:n+self.per_unit])]
     note = {'autoencoder_note': self.ae.note} if hasattr(self.ae, 'note') else {}
-    return dict(method='videocompressa', vpc=None, autoencoder=self.ae.name, condense_s=sum(self.seconds.values()), stage_s=dict(self.seconds), by_pass=curve, steps=self.done/self.per_pass, **note)
+    return dict(method='videocompressa', vpc=None, autoencoder=self.ae.name, condense_s=sum(self.seconds.values()), stage_s=dict(self.seconds), by_pass=curve, steps=self.done/self.per_unit, **note)
 
 # %% ../nbs/40_videocompressa.ipynb #0489e5be
 @delegates(CompressaRecipe)
