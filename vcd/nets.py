@@ -21,7 +21,7 @@ from .core import Registry
 # %% ../nbs/22_nets.ipynb #4161b2c3
 nets = Registry('net')
 
-# %% ../nbs/22_nets.ipynb #263f376b
+# %% ../nbs/22_nets.ipynb #1ba4c5ba
 class Normalise(nn.Module):
     "Subtract the channel mean and divide by the channel standard deviation"
     def __init__(self,
@@ -32,7 +32,6 @@ class Normalise(nn.Module):
         for name,v in dict(mean=mean, std=std).items(): self.register_buffer(name, torch.tensor(v).view(-1,1,1))
 
     def forward(self, x): return (x - self.mean)/self.std
-    def inverse(self, x): return x*self.std + self.mean
 
 # %% ../nbs/22_nets.ipynb #d06fae85
 def check_shape(

@@ -223,7 +223,7 @@ def selected(self:Compression,
 def _seen(self:Compression, z, i):
     with torch.no_grad(): return self._decode(z)
 
-# %% ../nbs/40_videocompressa.ipynb #eefd9148
+# %% ../nbs/40_videocompressa.ipynb #7851a8a2
 @patch
 def update(self:Compression,
     i:Tensor=None,  # Videos of the batch; None for those whose turn it is
@@ -244,6 +244,7 @@ def update(self:Compression,
     self.history.append(dict(loss=loss.sum().item()/len(i), train_top1=hits.float().mean().item(), doubt=spread.exp().mean().item(), mse=error.mean().item()))
     self.moving = False
 
+# %% ../nbs/40_videocompressa.ipynb #0311a810
 @patch
 def _backward(self:Compression, j, n, tau, gen, flips):
     "Gradients of some videos of a batch of `n`: those of latents returned, the others added up"
@@ -269,7 +270,7 @@ def _stop(self:Compression, loss):
     raise FloatingPointError(f'VideoCompressa diverged in update {n} (pass {self.done//self.per_unit+1}): {bad} of {len(loss)} losses are not finite, '
         f'or a gradient is not. Nothing was moved by it; try a lower lr_net than {self.recipe.lr_net:g} or lr_latents than {self.recipe.lr_latents:g}')
 
-# %% ../nbs/40_videocompressa.ipynb #716d8d9a
+# %% ../nbs/40_videocompressa.ipynb #5c5649d1
 @patch
 def batch(self:Compression,
     n:int,  # Number of the update, from 0
@@ -290,7 +291,7 @@ def run(self:Compression,
 @patch(as_prop=True)
 def loss(self:Compression): return self.history[-1]['loss']
 
-# %% ../nbs/40_videocompressa.ipynb #00bbb5fd
+# %% ../nbs/40_videocompressa.ipynb #507f3cae
 @patch(as_prop=True)
 def key(self:Compression)->str:
     "What a checkpoint belongs to: all that shapes the run; how many passes only where the temperature depends on it"
@@ -314,7 +315,7 @@ def restore(self:Compression,
     self.scorer.load_state_dict(s['scorer']); self.net.load_state_dict(s['net'])
     for o,kept in zip(self.opts, s['opts']): o.load_state_dict(kept)
 
-# %% ../nbs/40_videocompressa.ipynb #5b0ac959
+# %% ../nbs/40_videocompressa.ipynb #8495ec2d
 @patch
 @torch.no_grad()
 def extract(self:Compression)->ClipSet:
@@ -347,7 +348,7 @@ def _facts(self:Compression):
     note = {'autoencoder_note': self.ae.note} if hasattr(self.ae, 'note') else {}
     return dict(method='videocompressa', vpc=None, autoencoder=self.ae.name, condense_s=sum(self.seconds.values()), stage_s=dict(self.seconds), by_pass=curve, steps=self.done/self.per_unit, **note)
 
-# %% ../nbs/40_videocompressa.ipynb #0489e5be
+# %% ../nbs/40_videocompressa.ipynb #363adb15
 @delegates(CompressaRecipe)
 def videocompressa(
     train:ClipSet,    # The whole set
