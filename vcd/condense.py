@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['methods', 'keep_clips', 'keyframe', 'full', 'hyperparameters', 'check_hyperparameters', 'condense', 'condense_once']
 
-# %% ../nbs/47_condense.ipynb #ca210078
+# %% ../nbs/47_condense.ipynb #59fd8aff
 import difflib, inspect
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from .gradients import dc
 from .latents import weights_dir
 from .match import dm
 from .run import commit, digest, environment
+import vcd.teacher   # for `dm_trained`
 from .videocompressa import videocompressa
 
 # %% ../nbs/47_condense.ipynb #e8098cbd
@@ -116,9 +117,10 @@ def _plain(v):
     "A hyperparameter as it goes into a header: nets by their name, autoencoders by theirs"
     return v if isinstance(v, (str, int, float, bool, list, tuple, dict, type(None))) else getattr(v, '__name__', None) or getattr(v, 'name', None) or str(v)
 
-# %% ../nbs/47_condense.ipynb #c797ad3e
+# %% ../nbs/47_condense.ipynb #966dffd7
 methods['dm'],methods['dc'] = dm,dc
 methods['dsa'] = partial(dc, siamese='dsa')
+methods['dm_trained'] = partial(dm, trained=10)
 
 # %% ../nbs/47_condense.ipynb #87381f15
 def condense_once(

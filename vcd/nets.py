@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['nets', 'norms3d', 'cells', 'Normalise', 'check_shape', 'VideoNet', 'centre_crop', 'ConvNet3D', 'MaxHead',
-           'time_second', 'conv_time', 'FrameConv', 'per_frame', 'ConvNet2D', 'frame_dim', 'MLP', 'rnn_step',
-           'gru_step', 'lstm_step', 'Recurrent', 'FrameRecurrent', 'FrameScorer', 'least_frames']
+           'time_second', 'phase_weights', 'FrozenConv', 'conv_time', 'FrameConv', 'per_frame', 'ConvNet2D',
+           'frame_dim', 'MLP', 'rnn_step', 'gru_step', 'lstm_step', 'Recurrent', 'FrameRecurrent', 'FrameScorer',
+           'least_frames']
 
 # %% ../nbs/22_nets.ipynb #e203c17c
 from functools import partial
@@ -132,19 +133,48 @@ def time_second(
     if x.device.type == 'cpu': x = x.permute(0,1,3,4,2).contiguous().permute(0,1,4,2,3)
     return x.transpose(1,2)
 
-# %% ../nbs/22_nets.ipynb #0401dcd1
+# %% ../nbs/22_nets.ipynb #48ecd525
+def phase_weights(
+    w:Tensor,  # Weights (O,C,3,7,7) of a convolution of stride 1×2×2, padding 1×3×3
+)->Tensor:     # (4C,O,3,4,4)
+    "Weights of the convolution that takes gradients back to each pixel of a 2×2"
+    w = F.pad(w, (1,0,1,0)).unflatten(-1, (4,2)).unflatten(-3, (4,2)).flip(2,3,5)
+    return w.permute(4,6,1,0,2,3,5).reshape(-1, w.shape[0], 3, 4, 4)
+
+class FrozenConv(torch.autograd.Function):
+    "A convolution of 3×7×7 with stride 1×2×2 whose weights stand still"
+    generate_vmap_rule = True
+    @staticmethod
+    def forward(x, weight, bias): return F.conv3d(x, weight, bias, (1,2,2), (1,3,3))
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[1])
+        ctx.size = inputs[0].shape[3:]
+    @staticmethod
+    def backward(ctx, g):
+        w = phase_weights(ctx.saved_tensors[0]).to(g).contiguous(memory_format=torch.channels_last_3d)
+        x = F.conv3d(F.pad(g, (1,2,1,2)), w, padding=(1,0,0)).unflatten(1, (2,2,-1))
+        return x.permute(0,3,4,5,1,6,2).flatten(5).flatten(3,4)[..., :ctx.size[0], :ctx.size[1]], None, None
+
+def _frozen(conv, x):
+    "Is this the first layer of a frozen network, on a CPU, and a gradient wanted for the clips?"
+    first = x.device.type == 'cpu' and conv.in_channels == 3 and conv.kernel_size == (3,7,7) and conv.stride == (1,2,2)
+    return first and torch.is_grad_enabled() and x.requires_grad and not any(o.requires_grad for o in conv.parameters())
+
+# %% ../nbs/22_nets.ipynb #7a20bc61
 def conv_time(
     conv:nn.Conv3d,  # Kernel 3 in time, padded by 1
     x:Tensor,        # Shape (N,C,T,H,W)
 )->Tensor:
     "The convolution, with zero frames put around clips of two"
+    if _frozen(conv, x): return FrozenConv.apply(x, conv.weight, conv.bias)
     if x.shape[2] != 2: return conv(x)
     return F.conv3d(F.pad(x, (0, 0, 0, 0, 1, 1)), conv.weight, conv.bias, conv.stride, (0, *conv.padding[1:]))
 
-# %% ../nbs/22_nets.ipynb #157cf2d9
+# %% ../nbs/22_nets.ipynb #35ff5278
 nets['ConvNet3D-BN'] = partial(ConvNet3D, norm='batch')
 
-# %% ../nbs/22_nets.ipynb #73e40650
+# %% ../nbs/22_nets.ipynb #4bffb4de
 class FrameConv(nn.Module):
     "The three-layer ConvNet of dataset condensation, on frames n,C,H,W"
     def __init__(self,
@@ -158,7 +188,7 @@ class FrameConv(nn.Module):
         for conv,norm in zip(self.convs, self.norms): x = F.avg_pool2d(F.relu(norm(conv(x)), inplace=True), 2)
         return x.flatten(1)
 
-# %% ../nbs/22_nets.ipynb #6b86aeb0
+# %% ../nbs/22_nets.ipynb #b5d87c4b
 def per_frame(
     f,         # What to do with frames, (n,C,H,W) -> (n,...)
     x:Tensor,  # Clips, shape (N,T,C,H,W)
@@ -166,7 +196,7 @@ def per_frame(
     "Apply `f` to every frame of every clip"
     return f(x.flatten(0,1)).unflatten(0, x.shape[:2])
 
-# %% ../nbs/22_nets.ipynb #77368eb0
+# %% ../nbs/22_nets.ipynb #f95079ab
 @nets
 class ConvNet2D(VideoNet):
     "ConvNet on each frame, mean over the frames, linear"
@@ -189,7 +219,7 @@ def frame_dim(
     "Features that `FrameConv` makes of a frame"
     return width*(size[0]//8)*(size[1]//8)
 
-# %% ../nbs/22_nets.ipynb #a7efe4fc
+# %% ../nbs/22_nets.ipynb #16ad15e6
 @nets
 class MLP(VideoNet):
     "Each frame flattened → 128 → 128, mean over the frames, linear"
@@ -205,7 +235,7 @@ class MLP(VideoNet):
 
     def features(self, x): return F.relu(self.two(F.relu(self.one(self.frames(x).flatten(2))))).mean(1)
 
-# %% ../nbs/22_nets.ipynb #046fd8f1
+# %% ../nbs/22_nets.ipynb #160eda15
 cells = Registry('recurrent cell')
 
 @cells('RNN')
@@ -224,7 +254,7 @@ def lstm_step(g, u, h, c):
     c = torch.sigmoid(f)*c + torch.sigmoid(i)*torch.tanh(n)
     return torch.sigmoid(o)*torch.tanh(c), c
 
-# %% ../nbs/22_nets.ipynb #f564c56a
+# %% ../nbs/22_nets.ipynb #274e99f5
 class Recurrent(nn.Module):
     "One layer of `nn.RNN`, `nn.GRU` or `nn.LSTM` with batch first, in operations that `vmap` knows"
     gates = dict(RNN=1, GRU=3, LSTM=4)
@@ -247,7 +277,7 @@ class Recurrent(nn.Module):
             out.append(h)
         return torch.stack(out, 1)
 
-# %% ../nbs/22_nets.ipynb #b842db72
+# %% ../nbs/22_nets.ipynb #0d487cad
 class FrameRecurrent(VideoNet):
     "ConvNet on each frame, one recurrent layer, mean of its outputs over time, linear"
     smallest = (1,8,8)
@@ -265,11 +295,11 @@ class FrameRecurrent(VideoNet):
 
     def features(self, x): return self.cell(per_frame(self.conv, self.frames(x))).mean(1)
 
-# %% ../nbs/22_nets.ipynb #f55a09df
+# %% ../nbs/22_nets.ipynb #6cffcc20
 for _cell in cells: nets['CNN+'+_cell] = partial(FrameRecurrent, cell=_cell)
 for _cell in ('RNN', 'GRU'): nets[_cell] = nets['CNN+'+_cell]
 
-# %% ../nbs/22_nets.ipynb #18bb3453
+# %% ../nbs/22_nets.ipynb #c23550d8
 class FrameScorer(nn.Module):
     "One logit a frame: two 3×3 convolutions of stride 2, mean over the map, linear"
     def __init__(self,
@@ -286,7 +316,7 @@ class FrameScorer(nn.Module):
 
     def forward(self, x): return per_frame(self.score, self.normalise(x))
 
-# %% ../nbs/22_nets.ipynb #440b751d
+# %% ../nbs/22_nets.ipynb #3b7b1a12
 def least_frames(
     net,  # A name in `nets`, or a builder
 )->int:
