@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['methods', 'keep_clips', 'keyframe', 'full', 'hyperparameters', 'check_hyperparameters', 'condense', 'condense_once']
 
-# %% ../nbs/47_condense.ipynb #59fd8aff
+# %% ../nbs/47_condense.ipynb #f6be42e4
 import difflib, inspect
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,8 @@ from pathlib import Path
 from .clips import ClipSet, load
 from .core import Registry, measure, pick_device
 from .coreset import check_vpc, fingerprint, keep_frames, random_clips, selectors
+from .david import david
+from .dfs import dfs
 from .gradients import dc
 from .latents import weights_dir
 from .match import dm
@@ -117,10 +119,11 @@ def _plain(v):
     "A hyperparameter as it goes into a header: nets by their name, autoencoders by theirs"
     return v if isinstance(v, (str, int, float, bool, list, tuple, dict, type(None))) else getattr(v, '__name__', None) or getattr(v, 'name', None) or str(v)
 
-# %% ../nbs/47_condense.ipynb #966dffd7
+# %% ../nbs/47_condense.ipynb #e3e857ae
 methods['dm'],methods['dc'] = dm,dc
 methods['dsa'] = partial(dc, siamese='dsa')
 methods['dm_trained'] = partial(dm, trained=10)
+methods['dfs'],methods['david'] = dfs,david
 
 # %% ../nbs/47_condense.ipynb #87381f15
 def condense_once(

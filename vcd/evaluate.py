@@ -6,7 +6,9 @@
 __all__ = ['recipes', 'test_samplings', 'recipe_for', 'scorer_of', 'all_frames', 'spread_frames', 'scored_frames', 'sample_like',
            'evaluate', 'chance_row']
 
-# %% ../nbs/50_evaluate.ipynb #354ace08
+# %% ../nbs/50_evaluate.ipynb #d4104b0a
+from pathlib import Path
+
 import pandas as pd
 import torch
 
@@ -97,7 +99,7 @@ def sample_like(
     sample = test_samplings[how]
     return sample(clips, small, device) if small.shape[0] < clips.shape[0] else clips
 
-# %% ../nbs/50_evaluate.ipynb #a5f0309f
+# %% ../nbs/50_evaluate.ipynb #6fe1ccee
 def evaluate(
     small,                # The set to train on, or one per seed
     test,                 # The test ClipSet, or one per test pass
@@ -115,6 +117,7 @@ def evaluate(
     sets  = list(small) if isinstance(small, (list, tuple)) else [small]
     tests = list(test) if isinstance(test, (list, tuple)) else [test]
     _check(sets, tests)
+    if len({*map(len, sets)}) > 1: return _apart(sets, test, seeds, checkpoint, net=net, recipe=recipe, train=train, device=device, sampling=sampling)
     ways  = _ways(sets, tests, net, sampling, device)
     first = next(iter(ways.values()))
     look  = lambda e, ens: ens.notes.append(accuracy(ens, first, r)) if r.test_every and (e+1) % r.test_every == 0 else None
@@ -125,7 +128,7 @@ def evaluate(
     names = dict(net=net if isinstance(net, str) else net.__name__, recipe=recipe if isinstance(recipe, str) else 'custom')
     return [dict(f, **names, seed=s, **_scores(i, last, ens.notes), **_sampled(i, each), **_cost(ens)) for i,(s,f) in enumerate(zip(ens.seeds, facts))]
 
-# %% ../nbs/50_evaluate.ipynb #28d13c49
+# %% ../nbs/50_evaluate.ipynb #991c6c31
 def _check(sets, tests):
     "Sets and test sets must speak of the same classes and shapes"
     for o in (*sets, *tests):
@@ -133,6 +136,12 @@ def _check(sets, tests):
             raise ValueError(f'the sets differ in their classes: {sets[0].classes} and {o.classes}; load both with the same list')
     for o in tests:
         if o.shape[1:] != sets[0].shape[1:]: raise ValueError(f'the set has frames of {sets[0].shape[1:]}, the test set of {o.shape[1:]}')
+
+def _apart(sets, test, seeds, checkpoint, **how):
+    "Rows of sets of different sizes, as DAViD makes them: one network after the other"
+    if len(sets) != len(seeds): raise ValueError(f'{len(sets)} sets for {len(seeds)} seeds; give one each, or one for all')
+    files = [checkpoint and Path(checkpoint).with_stem(f'{Path(checkpoint).stem}-{s}') for s in seeds]
+    return [row for o,s,f in zip(sets, seeds, files) for row in evaluate(o, test, seeds=[s], checkpoint=f, **how)]
 
 def _facts(sets, test, train):
     "What is known of each set before any training"

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Siamese', 'stores', 'sources', 'Draw', 'class_table', 'siamese_draw', 'siamese', 'class_sums', 'class_means',
-           'dm_loss', 'pixel_store', 'latent_store', 'trained_fields', 'start_set', 'MatchRecipe', 'clips_at_once',
-           'Matching', 'random_network', 'set_statistics', 'mean_gap', 'matched', 'dm']
+           'dm_loss', 'pixel_store', 'latent_store', 'keyframe_store', 'partition_store', 'trained_fields', 'start_set',
+           'MatchRecipe', 'clips_at_once', 'Matching', 'random_network', 'set_statistics', 'mean_gap', 'matched', 'dm']
 
-# %% ../nbs/31_match.ipynb #ae099ae4
+# %% ../nbs/31_match.ipynb #6370f8ae
 import copy, inspect, math, time
 from collections import namedtuple
 from dataclasses import asdict, dataclass
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .augment import STRATEGY, flip, transforms
 from .clips import ClipSet, Pixels, denormalise, normalise
+from .codecs import KeyFrames, Partition, even_times
 from .core import Registry, Settings, autocast, generator, keep_freed_memory, pick_device, seeded
 from .coreset import check_vpc, fingerprint, selectors
 from .latents import encode_clips
@@ -94,7 +95,7 @@ def dm_loss(
     "Squared distance of the means, summed over features and classes"
     return (real-syn).square().sum()
 
-# %% ../nbs/31_match.ipynb #d88927ef
+# %% ../nbs/31_match.ipynb #458c9821
 stores = Registry('store', hint='(`import vcd.all` registers every store there is)')
 
 @stores('pixels')
@@ -107,6 +108,21 @@ def pixel_store(clips, **how):
 def latent_store(clips, autoencoder='taesd', device='auto', fallback=None, **how):
     "Latents of every frame"
     return encode_clips(clips, autoencoder, device=device, fallback=fallback or clips)
+
+@stores('keyframes')
+def keyframe_store(clips, frames=2, **how):
+    "So many frames of each clip, evenly spread, the first and the last among them, and lines between"
+    codec = KeyFrames(clips.shape[0])
+    return ClipSet(codec.encode(clips.clips(), at=even_times(clips.shape[0], frames)), clips.labels, clips.classes, codec, clips.meta)
+
+@stores('partition')
+def partition_store(clips, resolution=0, **how):
+    "Every frame, cut into segments of `resolution` frames, each a training clip"
+    codec = Partition('normalised')
+    each  = torch.as_tensor(resolution).long()
+    store = codec.encode(clips.clips(), each[clips.hard.cpu()] if each.ndim else each)
+    meta  = {k: v for k,v in clips.meta.items() if k != 'clips'}   # of the videos; there may be more training clips
+    return ClipSet(store, clips.labels[store['video'].long()], clips.classes, codec, meta)
 
 def trained_fields(
     small:ClipSet,  # Any set
@@ -300,7 +316,7 @@ def real_means(self:Matching,
 def _embed(self:Matching, net, x):
     with autocast(self.device, self.recipe.precision): return net.embed(x).float()
 
-# %% ../nbs/31_match.ipynb #91b5daf2
+# %% ../nbs/31_match.ipynb #0bfe7b1a
 @patch
 def synthetic(self:Matching,
     i:Tensor,   # Which clips
@@ -311,6 +327,9 @@ def synthetic(self:Matching,
     x     = codec.decode(codec.take(self.store, i) if len(i) < len(self.y) or not i.equal(torch.arange(len(i))) else self.store)
     leaf  = x.detach().requires_grad_()
     return x, leaf, siamese(leaf, self.y[i], pair, self.recipe.strategy) if pair else leaf
+
+@patch
+def _loss(self:Matching, real, f): return dm_loss(real, class_means(f, self.y, self.C))
 
 @patch
 def _back(self:Matching, i, x, leaf, what, g=None):
@@ -330,7 +349,7 @@ def gradient(self:Matching)->Tensor:
     whole = len(parts) == 1
     with torch.set_grad_enabled(whole): first = [seen(i) if whole else seen(i)[2:] for i in parts]
     f    = torch.cat([o[-1] for o in first]).detach().requires_grad_()
-    loss = dm_loss(real, class_means(f, self.y, self.C))
+    loss = self._loss(real, f)
     g,   = torch.autograd.grad(loss, f)
     for i,gi in zip(parts, g.split(self.chunk)): self._back(i, *(first[0] if whole else seen(i)), gi)
     return loss.detach()
