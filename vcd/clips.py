@@ -107,7 +107,7 @@ class ClipSet:
         return (f"ClipSet {len(self)} clips {'×'.join(map(str, self.shape))}, {len(self.classes)} classes, {kind}, "
                 f"{'soft labels, '*self.soft}{human_bytes(self.nbytes)}")
 
-# %% ../nbs/11_clips.ipynb #93951986
+# %% ../nbs/11_clips.ipynb #c25e2b91
 @patch
 def clips(self:ClipSet,
     idx=None,     # Which clips: indices, a slice or a mask; None for all
@@ -119,13 +119,15 @@ def clips(self:ClipSet,
 
 def _index(idx): return torch.as_tensor(idx) if isinstance(idx, (list, tuple, range)) else idx
 
-# %% ../nbs/11_clips.ipynb #f763705f
+def _here(idx): return idx.cpu() if isinstance(idx, Tensor) else idx
+
+# %% ../nbs/11_clips.ipynb #8a52a73d
 @patch
 def take(self:ClipSet,
     idx,  # Which clips, in this order
 )->ClipSet:
     "The set of some of the clips"
-    idx  = torch.arange(len(self))[_index(idx)].reshape(-1)
+    idx  = torch.arange(len(self))[_here(_index(idx))].reshape(-1)
     meta = dict(self.meta)
     if 'clips' in meta: meta['clips'] = {k: [v[i] for i in idx.tolist()] for k,v in meta['clips'].items()}
     return ClipSet(self.codec.take(self.store, idx), self.labels[idx], self.classes, self.codec, meta)

@@ -174,7 +174,7 @@ class Partition:
         "The store of these videos and their segments"
         return self.of.encode(x, dtype) | cut_videos(x.shape[1], resolution, len(x))
 
-# %% ../nbs/20_codecs.ipynb #cf4de6b5
+# %% ../nbs/20_codecs.ipynb #1c1a8380
 @codecs('keyframes')
 class KeyFrames(Pixels):
     "Keys of all clips in a row: `frames` (M,C,H,W), `times` (M,), ascending within a clip, and `counts` (N,), how many each has"
@@ -200,7 +200,7 @@ class KeyFrames(Pixels):
         return len(n)
 
     def take(self, store, idx):
-        idx  = torch.arange(len(store['counts']))[idx].to(store['counts'].device)
+        idx  = torch.arange(len(store['counts']))[idx.cpu() if isinstance(idx, Tensor) else idx].to(store['counts'].device)
         n,at = store['counts'][idx].long(),self.first(store)[idx]
         rows = (at-n.cumsum(0)+n).repeat_interleave(n) + torch.arange(int(n.sum()), device=n.device)
         return dict(frames=store['frames'][rows], times=store['times'][rows], counts=store['counts'][idx])

@@ -6,7 +6,8 @@
 __all__ = ['distances_to', 'ablations', 'distance', 'distance_per_feature', 'closeness', 'Policy', 'DavidRecipe',
            'resolutions_of', 'side_by_side', 'Together', 'DAViD', 'david', 'draw_policy', 'group_means']
 
-# %% ../nbs/43_david.ipynb #7a21473a
+# %% ../nbs/43_david.ipynb #70fc30ba
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +21,10 @@ from .codecs import cut_videos, divisors
 from .core import Registry, generator, pick_device, sub_seed
 from .coreset import fingerprint
 from .match import Matching, MatchRecipe, class_means, class_table, dm_loss, start_set
+from .nets import net_key
 from .run import Job, digest
 from .show import axes
-from .teacher import teacher
+from .teacher import teacher, weights_key
 from .train import Feed
 
 # %% ../nbs/43_david.ipynb #030d2f40
@@ -114,7 +116,7 @@ class DavidRecipe(MatchRecipe):
     @property
     def early(self): return max(1, int(self.beta*self.steps+.5))   # Eq. 5
 
-# %% ../nbs/43_david.ipynb #de2e213b
+# %% ../nbs/43_david.ipynb #d8d0570c
 def resolutions_of(
     frames:int,          # T
     recipe:DavidRecipe,  # What is asked for
@@ -126,7 +128,8 @@ def resolutions_of(
     if not 0 < r.beta <= 1 or r.rounds < 1:
         raise ValueError(f'beta={r.beta}, rounds={r.rounds}: beta is a share above 0, and there is one round at least')
     distances_to[r.reward]
-    out = sorted({*(r.actions or divisors(frames))})
+    if r.reward_clips < 1: raise ValueError(f'reward_clips={r.reward_clips}: a reward looks at one real clip of each class at least')
+    out = sorted({a or frames for a in r.actions or divisors(frames)})   # 0 is the whole clip
     cut_videos(frames, torch.tensor([*out, r.resolution]), len(out)+1)   # says which does not divide
     if r.search != 'none' and len(out) < 2:
         raise ValueError(f"{out} is no choice; give more actions, or search='none', resolution={out[0]}")
@@ -160,7 +163,7 @@ class Together(Matching):
 
     def part(self, i): return self.extract().take(self.which == i)
 
-# %% ../nbs/43_david.ipynb #4e9f4cc8
+# %% ../nbs/43_david.ipynb #2d2b7870
 class DAViD(Job):
     "DAViD at work: a policy for the temporal resolution, then the synthesis"
     Recipe = DavidRecipe
@@ -183,8 +186,11 @@ class DAViD(Job):
         self.judge,self.given,self.real = judge,judge,None
         if judge: self._fits(judge)
         self.log  = []                               # of each round, a dict of actions and rewards
-        self.near = Feed(train, self.device).clips   # on the device once, for all rounds
-        self.inner = self.environment()
+        begun = time.perf_counter()
+        self.near   = Feed(train, self.device).clips   # on the device once, for all rounds
+        self.shared = dict(seed=seed)                  # what a source of networks keeps
+        self.inner  = self.environment()
+        self.seconds['policy' if self.searched else 'synthesis'] += time.perf_counter()-begun+self.inner.small.meta['start_s']
 
     @property
     def total(self): return self.searched+self.recipe.steps
@@ -193,7 +199,7 @@ class DAViD(Job):
     def __repr__(self):
         return f'DAViD of {self.vpc} videos a class, resolutions {self.choices}, update {self.done} of {self.total}'
 
-# %% ../nbs/43_david.ipynb #3e81e12b
+# %% ../nbs/43_david.ipynb #c98246fe
 @patch
 def start(self:DAViD, seed, resolution):
     "A set to begin with, its videos cut at `resolution`: a number, or one a class"
@@ -218,12 +224,14 @@ def resolutions(self:DAViD)->list:   # (C,)
 def environment(self:DAViD)->Matching:
     "The matching that is next: a round of the search, or the synthesis"
     seed = sub_seed(self.seed, 'round', len(self.log)) if self.searching else self.seed
-    rest = self.recipe,seed,self.device
-    if not self.searching:           return Matching(self.near, self.start(seed, self.resolutions), *rest)
-    if self.recipe.search == 'grid': return Together(self.near, [self.start(seed, a) for a in self.choices], *rest)
-    return Matching(self.near, self.start(seed, self.per_class(self.policy.act())), *rest)
+    how  = self.recipe,seed,self.device
+    if not self.searching:             job = Matching(self.near, self.start(seed, self.resolutions), *how)
+    elif self.recipe.search == 'grid': job = Together(self.near, [self.start(seed, a) for a in self.choices], *how)
+    else:                              job = Matching(self.near, self.start(seed, self.per_class(self.policy.act())), *how)
+    job.shared = self.shared   # one pool of trained networks for all rounds
+    return job
 
-# %% ../nbs/43_david.ipynb #b970ead7
+# %% ../nbs/43_david.ipynb #fa6cf9a4
 @patch
 def _fits(self:DAViD, judge):
     n = judge(self.train.clips([0], judge.device)).shape[-1]
@@ -238,10 +246,11 @@ def hire(self:DAViD):
     if self.judge is None:   # seed 0: one for all seeds
         self.judge,cost = teacher(self.train, r.teacher_net or r.net, 0, self.device, **(r.teaching or {}))
         self.seconds['teacher'] = cost.seconds
-    y     = self.train.hard.cpu()
+    y,start = self.train.hard.cpu(),time.perf_counter()
     table = class_table(y, self.C, r.reward_clips, generator(self.seed, 'reward'))
     i     = table[table >= 0]
     self.real = class_means(self.judge.embed(self.train.take(i))[0], y[i], self.C)
+    if not self.moving: self.seconds['teacher'] += time.perf_counter()-start   # amid an update the clock runs anyway
 
 @patch
 @torch.no_grad()
@@ -253,7 +262,7 @@ def rewards(self:DAViD)->Tensor:   # (1,C), or (actions,C) of a grid
     f = class_means(f, getattr(job, 'which', 0)*self.C+job.y, n*self.C).view(n, self.C, -1)
     return closeness(f, self.real, self.recipe.reward)
 
-# %% ../nbs/43_david.ipynb #b96a8e46
+# %% ../nbs/43_david.ipynb #3dff4535
 @patch
 def update(self:DAViD):
     "One update of what is stored; at the end of a round, one of the policy"
@@ -264,6 +273,7 @@ def update(self:DAViD):
         self.history = self.history[:self.done]
         raise
     self.done += 1
+    self.seconds['policy' if self.done <= self.searched else 'synthesis'] += self.shared.pop('owed', 0.)   # for a pool trained earlier
     self.history.append(self.inner.history[-1])
     if self.done <= self.searched and self.inner.done == self.recipe.early: self._judged()
     self.moving = False
@@ -280,7 +290,7 @@ def _judged(self:DAViD):
     else: self.log.append(dict(actions=self.choices, rewards=reward.T.tolist()))
     self.inner = self.environment()
 
-# %% ../nbs/43_david.ipynb #3db74a99
+# %% ../nbs/43_david.ipynb #d59ec0c1
 @patch
 def state(self:DAViD):
     p = self.policy
@@ -299,11 +309,11 @@ def restore(self:DAViD, s):
 @patch(as_prop=True)
 def key(self:DAViD)->str:
     "What a checkpoint belongs to: data, seed, recipe, teacher"
-    r = {k: getattr(v, '__name__', v) for k,v in vars(self.recipe).items() if k != 'chunk'}
-    judge = [v.double().sum().item() for v in self.given.params.values()] if self.given else None
-    return digest(kind='DAViD', train=fingerprint(self.train), vpc=self.vpc, seed=self.seed, judge=judge, **r)
+    names = {k: net_key(v, self.C, self.train.shape) for k in ('net', 'teacher_net') if (v := getattr(self.recipe, k))}
+    r     = {k: v for k,v in vars(self.recipe).items() if k != 'chunk'} | names
+    return digest(kind='DAViD', train=fingerprint(self.train), vpc=self.vpc, seed=self.seed, judge=self.given and weights_key(self.given), **r)
 
-# %% ../nbs/43_david.ipynb #fa79cb3b
+# %% ../nbs/43_david.ipynb #ae5b00a6
 @patch
 def run(self:DAViD,
     checkpoint=None,  # A file to go on from, and to leave the state in every half minute
@@ -324,7 +334,7 @@ def extract(self:DAViD)->ClipSet:
     small = self.inner.extract()
     digits = lambda o: [*map(digits, o)] if isinstance(o, list) else float(f'{o:.6g}')
     log    = [dict(o, rewards=digits(o['rewards'])) for o in self.log]
-    policy = dict(choices=self.choices, log=log, q=digits(self.policy.q.tolist()), at=self.policy.at.tolist())
+    policy = dict(search=self.recipe.search, choices=self.choices, log=log, q=digits(self.policy.q.tolist()), at=self.policy.at.tolist())
     spent  = dict(stage_s=dict(self.seconds), condense_s=sum(self.seconds.values()))
     small.meta |= dict(spent, vpc=self.vpc, resolutions=self.resolutions, policy=policy)
     return small
@@ -342,14 +352,15 @@ def david(
     "Distribution matching at a temporal resolution that is learned for each class"
     return DAViD(train, vpc, DavidRecipe().change(**kwargs), seed, device).run(checkpoint).extract()
 
-# %% ../nbs/43_david.ipynb #38000425
+# %% ../nbs/43_david.ipynb #96772532
 def draw_policy(
     small:ClipSet,  # A set that `david` made
     most:int=14,    # Classes to show
 ):                  # A figure
     "Which resolution each class tried, and what the agent came to think of each"
     p     = small.meta['policy']
-    grid  = not np.any(p['q'])
+    if p['search'] == 'none': raise ValueError('nothing was searched, so there is no policy to draw; its resolutions are in `meta`')
+    grid  = p['search'] == 'grid'
     value = p['log'][0]['rewards'] if grid else [q[s] for q,s in zip(p['q'], p['at'])]   # (tables, actions)
     value = np.array(value)[:most]
     names = small.classes[:most] if len(value) > 1 else ['all']

@@ -99,7 +99,7 @@ def sample_like(
     sample = test_samplings[how]
     return sample(clips, small, device) if small.shape[0] < clips.shape[0] else clips
 
-# %% ../nbs/50_evaluate.ipynb #6fe1ccee
+# %% ../nbs/50_evaluate.ipynb #c2d4485b
 def evaluate(
     small,                # The set to train on, or one per seed
     test,                 # The test ClipSet, or one per test pass
@@ -118,6 +118,7 @@ def evaluate(
     tests = list(test) if isinstance(test, (list, tuple)) else [test]
     _check(sets, tests)
     if len({*map(len, sets)}) > 1: return _apart(sets, test, seeds, checkpoint, net=net, recipe=recipe, train=train, device=device, sampling=sampling)
+    names = dict(net=net if isinstance(net, str) else getattr(net, '__name__', str(net)), recipe=recipe if isinstance(recipe, str) else 'custom')
     ways  = _ways(sets, tests, net, sampling, device)
     first = next(iter(ways.values()))
     look  = lambda e, ens: ens.notes.append(accuracy(ens, first, r)) if r.test_every and (e+1) % r.test_every == 0 else None
@@ -125,7 +126,6 @@ def evaluate(
     each  = {way: accuracy(ens, shown, r) for way,shown in ways.items()}
     last  = next(iter(each.values()))
     facts = _facts(sets, tests[0], train) * (len(last) if len(sets) == 1 else 1)
-    names = dict(net=net if isinstance(net, str) else net.__name__, recipe=recipe if isinstance(recipe, str) else 'custom')
     return [dict(f, **names, seed=s, **_scores(i, last, ens.notes), **_sampled(i, each), **_cost(ens)) for i,(s,f) in enumerate(zip(ens.seeds, facts))]
 
 # %% ../nbs/50_evaluate.ipynb #991c6c31

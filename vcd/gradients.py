@@ -62,7 +62,7 @@ def gradient_distance(
     "Distance of two gradients, class by class, summed over layers"
     return gradient_distances[how]([real[k] for k in syn], list(syn.values()))
 
-# %% ../nbs/34_gradients.ipynb #1675903f
+# %% ../nbs/34_gradients.ipynb #e17cd57f
 dc_loops = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}   # Clips per class: (outer, inner)
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class GradientRecipe(MatchRecipe):
     outer:int    = 0        # Updates with each network; 0 by `dc_loops`
     inner:int    = 0        # Epochs on the synthetic clips between them; 0 by `dc_loops`
     lr_net:float = .01      # Learning rate of those epochs
+    batch_net:int = 256     # And their batch
 
 class GradientMatching(Matching):
     "Gradient matching at work"
@@ -83,7 +84,7 @@ class GradientMatching(Matching):
         super().__init__(*args, **kwargs)
         r = self.recipe
         gradient_distances[r.distance]
-        if r.outer < 0 or r.inner < 0: raise ValueError(f'outer={r.outer}, inner={r.inner}: 0 or more')
+        if r.outer < 0 or r.inner < 0 or r.batch_net < 1: raise ValueError(f'outer={r.outer}, inner={r.inner}, batch_net={r.batch_net}: 0 or more, and 1 for the batch')
         self.table = class_table(self.y, self.C)
         self.table = self.table[self.table[:, 0] >= 0]        # classes that have synthetic clips
         self.of    = self.y[self.table[:, 0]]
@@ -136,20 +137,23 @@ def gradient(self:GradientMatching)->Tensor:
         total = total+loss.detach()
     return total
 
-# %% ../nbs/34_gradients.ipynb #6d06507c
+# %% ../nbs/34_gradients.ipynb #4839cd7d
 @patch
 def _then(self:GradientMatching):
     "Train the network on the synthetic clips, unless it has served its time"
     if self.done % self.outer == 0: return
     net,r = self.net.train().requires_grad_(),self.recipe
     opt,y = torch.optim.SGD(net.parameters(), r.lr_net),self.y.to(self.device)
-    gen   = generator(self.seed, 'inner', self.done)
+    gen   = generator(self.seed, 'inner order', self.done)
     with seeded(self.seed, 'inner', self.done):
-        for i in (o for _ in range(self.inner) for o in torch.randperm(len(y), generator=gen).split(min(256, self.chunk))):
+        for i in (o for _ in range(self.inner) for o in torch.randperm(len(y), generator=gen).split(r.batch_net)):
             with torch.no_grad(): x = self.small.codec.decode(self.small.codec.take(self.store, i))
             if r.siamese: x = dsa(x, gen, strategy=r.strategy)
-            with autocast(self.device, r.precision): loss = F.cross_entropy(net(x).float(), y[i.to(y.device)])
-            opt.zero_grad(); loss.backward(); opt.step()
+            opt.zero_grad()
+            for at in torch.arange(len(i)).split(self.chunk):   # a batch is a batch, whatever fits at once
+                with autocast(self.device, r.precision): logits = net(x[at]).float()
+                (F.cross_entropy(logits, y[i[at].to(y.device)], reduction='sum')/len(i)).backward()
+            opt.step()
 
 # %% ../nbs/34_gradients.ipynb #ad2e1209
 @delegates(GradientRecipe)

@@ -400,11 +400,12 @@ def _steps(how):
         out.append((name, r))
     return out
 
-# %% ../nbs/21_latents.ipynb #9b074b6f
+# %% ../nbs/21_latents.ipynb #11087723
 @codecs('latents')
 class Latents:
     "Autoencoder codes of some frames: `latents` (N,K,c,h,w) and `times` (N,K), the numbers of the decoded frames"
     name,fields = 'latents',('latents', 'times')
+    graph = 10   # what TAESD keeps of a frame for the way back, over what a network for clips keeps
     def __init__(self,
         autoencoder:str='taesd',  # Whose codes: a name for `autoencoder`
         size=(112, 112),          # Height and width of the decoded frames

@@ -7,7 +7,7 @@ __all__ = ['Siamese', 'stores', 'sources', 'Draw', 'class_table', 'siamese_draw'
            'dm_loss', 'pixel_store', 'latent_store', 'keyframe_store', 'partition_store', 'trained_fields', 'start_set',
            'MatchRecipe', 'clips_at_once', 'Matching', 'random_network', 'set_statistics', 'mean_gap', 'matched', 'dm']
 
-# %% ../nbs/31_match.ipynb #6370f8ae
+# %% ../nbs/31_match.ipynb #ab22443d
 import copy, inspect, math, time
 from collections import namedtuple
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ from .codecs import KeyFrames, Partition, even_times
 from .core import Registry, Settings, autocast, generator, keep_freed_memory, pick_device, seeded
 from .coreset import check_vpc, fingerprint, selectors
 from .latents import encode_clips
-from .nets import nets
+from .nets import net_key, nets
 from .run import Job, digest
 from .train import Ensemble, Feed, optimisers, schedules
 
@@ -130,7 +130,7 @@ def trained_fields(
     "What of a set can be moved by a gradient: the floating-point fields of its codec"
     return [k for k in small.codec.fields if small.store[k].is_floating_point()]
 
-# %% ../nbs/31_match.ipynb #18876ddb
+# %% ../nbs/31_match.ipynb #cf82c991
 def start_set(
     train:ClipSet,        # The whole set
     vpc:int,              # Clips per class
@@ -145,9 +145,11 @@ def start_set(
     pick = selectors['random' if init in ('real', 'noise') else init]
     look = dict(net=net) if net and 'net' in inspect.signature(pick).parameters else {}
     check_vpc(train, vpc)
-    idx,_ = pick(train, vpc, seed=seed, device=device, **look)
+    start = time.perf_counter()
+    idx,cost = pick(train, vpc, seed=seed, device=device, **look)
+    start_s  = max(0., cost.seconds-(time.perf_counter()-start))   # of a choice that was made before and kept
     small = stores[store](train.take(idx), device=device, fallback=train, **how)
-    meta  = {k: v for k,v in small.meta.items() if k != 'clips'}
+    meta  = {k: v for k,v in small.meta.items() if k != 'clips'} | dict(start_s=start_s)
     if init != 'noise': return ClipSet(small.store, small.labels, small.classes, small.codec, meta | dict(init=init, init_index=idx.tolist()))
     noise = {k: torch.randn(small.store[k].shape, generator=generator(seed, 'noise', k)) for k in trained_fields(small)}
     return ClipSet({**small.store, **noise}, small.labels, small.classes, small.codec, meta | dict(init=init))
@@ -181,14 +183,15 @@ class MatchRecipe(Settings):
     @property
     def strategy(self): return STRATEGY if self.siamese == 'dsa' else self.siamese
 
-# %% ../nbs/31_match.ipynb #5d8a6648
+# %% ../nbs/31_match.ipynb #a3a397ce
 def clips_at_once(
     shape:tuple,   # (T,C,H,W)
     device='cpu',  # Where
+    graph=1,       # How many times as much a clip keeps for the way back where it is decoded by a network
 )->int:
     "Clips that go through a network together"
     budget = 8*2**30 if torch.device(device).type == 'cuda' else 2**29
-    return max(1, budget//(20*4*math.prod(shape)))
+    return max(1, budget//(20*4*math.prod(shape)*graph))
 
 def _check(train, small, r):
     "Refuse what cannot work before anything is moved"
@@ -197,14 +200,16 @@ def _check(train, small, r):
     have = torch.bincount(train.hard.cpu(), minlength=len(train.classes))
     if none := [train.classes[c] for c in small.hard.unique().tolist() if not have[c]]: raise ValueError(f'there is no real clip of class {none[0]}')
     if r.steps < 0 or r.batch < 1 or r.chunk < 0: raise ValueError(f'steps={r.steps}, batch={r.batch}, chunk={r.chunk}: none of them can be less')
+    if r.calibrate < 1: raise ValueError(f'calibrate={r.calibrate}: statistics need a clip at least')
     if r.shared not in ('class', 'step'): raise ValueError(f"shared='{r.shared}': use class or step")
     if r.trained < 0 or r.pool < 1: raise ValueError(f'trained={r.trained}, pool={r.pool}: epochs from 0, networks from 1')
     for name in r.strategy.split('_') if r.siamese else (): transforms[name]
     optimisers[r.opt],schedules[r.schedule]
     build = nets[r.net] if isinstance(r.net, str) else r.net
-    with torch.device('meta'): build(len(train.classes), train.shape)   # a net that cannot take these clips says so now
+    with torch.device('meta'): net = build(len(train.classes), train.shape)   # a net that cannot take these clips says so now
+    if not hasattr(net, 'embed'): raise ValueError(f'{type(net).__name__} has no `embed(clips) -> features`; matching compares features')
 
-# %% ../nbs/31_match.ipynb #da41aeb7
+# %% ../nbs/31_match.ipynb #141213b2
 class Matching(Job):
     "Distribution matching at work: a small set that is moved towards a large one"
     Recipe,units = MatchRecipe,'steps'
@@ -228,8 +233,9 @@ class Matching(Job):
         for k in trained_fields(small): self.store[k] = self.store[k].float().requires_grad_()
         self.opt   = optimisers[r.opt](self.moved, r)
         self.scale = [max(1e-3, v.detach().abs().max().item()) for v in self.moved]
-        self.chunk = r.chunk or clips_at_once(train.shape, self.device)
+        self.chunk = r.chunk or clips_at_once(train.shape, self.device, getattr(small.codec, 'graph', 1))
         self.net = self.good = None
+        self.shared = {}   # what a source of networks keeps
 
     @property
     def per_unit(self): return self.outer
@@ -253,7 +259,7 @@ def random_network(
     build = nets[job.recipe.net] if isinstance(job.recipe.net, str) else job.recipe.net
     with seeded(job.seed, 'net', n), torch.device(job.device): return build(job.C, job.train.shape).to(job.device)
 
-# %% ../nbs/31_match.ipynb #6cd5f139
+# %% ../nbs/31_match.ipynb #1577095c
 Draw = namedtuple('Draw', 'table mirror pair')   # Real clips (C,B), -1 for none; numbers for the flip (C,B); `Siamese`, or None
 
 @patch
@@ -284,7 +290,9 @@ def set_statistics(
     if not norms: return
     old = [m.momentum for m in norms]
     for m in norms: m.reset_running_stats(); m.momentum = None   # None: the plain average
-    net.train(); net(clips())
+    net.eval()
+    for m in norms: m.train()   # the norms alone: nothing is dropped, no random number is used
+    net(clips())
     for m,v in zip(norms, old): m.momentum = v
 
 # %% ../nbs/31_match.ipynb #3d8a51c1
@@ -316,7 +324,7 @@ def real_means(self:Matching,
 def _embed(self:Matching, net, x):
     with autocast(self.device, self.recipe.precision): return net.embed(x).float()
 
-# %% ../nbs/31_match.ipynb #0bfe7b1a
+# %% ../nbs/31_match.ipynb #043efc6a
 @patch
 def synthetic(self:Matching,
     i:Tensor,   # Which clips
@@ -329,7 +337,9 @@ def synthetic(self:Matching,
     return x, leaf, siamese(leaf, self.y[i], pair, self.recipe.strategy) if pair else leaf
 
 @patch
-def _loss(self:Matching, real, f): return dm_loss(real, class_means(f, self.y, self.C))
+def _loss(self:Matching, real, f):
+    c = self.y.unique()   # a class without synthetic clips has no say
+    return dm_loss(real[c], class_means(f, self.y, self.C)[c])
 
 @patch
 def _back(self:Matching, i, x, leaf, what, g=None):
@@ -387,7 +397,7 @@ def _stop(self:Matching, why):
     self.moving = False
     raise FloatingPointError(f'{type(self).__name__} diverged in update {n}: {why}. The state after update {self.done} is kept; try a lower lr than {self.recipe.lr:g}')
 
-# %% ../nbs/31_match.ipynb #ebb34739
+# %% ../nbs/31_match.ipynb #e8fc9986
 @patch
 def state(self:Matching):
     "All that an update changes"
@@ -410,9 +420,9 @@ def restore(self:Matching, s):
 def key(self:Matching)->str:
     "What a checkpoint belongs to: data, start, seed, recipe; how many steps only where the learning rate depends on it"
     if not hasattr(self, '_key'):
-        r    = vars(self.recipe)
+        r    = vars(self.recipe) | dict(net=net_key(self.recipe.net, self.C, self.train.shape))
         free = ('chunk', 'init', 'store', 'autoencoder', 'frames', 'resolution', *(['steps'] if self.recipe.schedule == 'none' else []))
-        r    = {k: getattr(v, '__name__', v) for k,v in r.items() if k not in free}
+        r    = {k: v for k,v in r.items() if k not in free}
         self._key = digest(kind=type(self).__name__, train=fingerprint(self.train), small=fingerprint(self.small), seed=self.seed, **r)
     return self._key
 
@@ -425,14 +435,14 @@ def run(self:Matching,
     "Go on until so many steps are made"
     return self.walk(self.total if steps is None else steps*self.outer, checkpoint)
 
-# %% ../nbs/31_match.ipynb #7dbf6d04
+# %% ../nbs/31_match.ipynb #2c7e26d2
 @patch
 def extract(self:Matching)->ClipSet:
     "The small set as it is now"
     parts = [self.history[i:i+n] for n in [max(1, math.ceil(len(self.history)/100))] for i in range(0, len(self.history), n)]
     facts = dict(condense_s=self.seconds['run'], steps=self.done//self.outer, updates=self.done, loss=[sum(o)/len(o) for o in parts])
     store = {k: v.detach().cpu() for k,v in self.store.items()}
-    return ClipSet(store, self.small.labels, self.small.classes, self.small.codec, self.small.meta | facts)
+    return ClipSet(store, self.small.labels.cpu(), self.small.classes, self.small.codec, self.small.meta | facts)
 
 def mean_gap(
     train:ClipSet,     # The whole set
@@ -447,7 +457,7 @@ def mean_gap(
     real,syn = ([class_means(f, o.hard.cpu(), len(o.classes)) for f in ens.embed(o, batch)] for o in (train, small))
     return torch.stack([dm_loss(a, b) for a,b in zip(real, syn)])
 
-# %% ../nbs/31_match.ipynb #f47ee88f
+# %% ../nbs/31_match.ipynb #5d03812a
 def matched(
     kind,        # `Matching`, or a class that is one
     train,       # As for the method, and so are the others
@@ -461,7 +471,7 @@ def matched(
     r = kind.Recipe().change(**given)
     start = time.perf_counter()
     small = start_set(train, vpc, r.init, r.store, seed, device, r.net, autoencoder=r.autoencoder, frames=r.frames, resolution=r.resolution)
-    begun = time.perf_counter()-start
+    begun = time.perf_counter()-start+small.meta.pop('start_s')
     small = kind(train, small, r, seed, device).run(checkpoint=checkpoint).extract()
     small.meta |= dict(vpc=vpc, condense_s=small.meta['condense_s']+begun)
     return small

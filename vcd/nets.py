@@ -6,9 +6,9 @@
 __all__ = ['nets', 'norms3d', 'cells', 'Normalise', 'check_shape', 'VideoNet', 'centre_crop', 'ConvNet3D', 'MaxHead',
            'time_second', 'phase_weights', 'FrozenConv', 'conv_time', 'FrameConv', 'per_frame', 'ConvNet2D',
            'frame_dim', 'MLP', 'rnn_step', 'gru_step', 'lstm_step', 'Recurrent', 'FrameRecurrent', 'FrameScorer',
-           'least_frames']
+           'least_frames', 'net_key']
 
-# %% ../nbs/22_nets.ipynb #e203c17c
+# %% ../nbs/22_nets.ipynb #86a22b26
 from functools import partial
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .clips import pixel_mean, pixel_std
 from .core import Registry
+from .run import digest
 
 # %% ../nbs/22_nets.ipynb #4161b2c3
 nets = Registry('net')
@@ -323,3 +324,15 @@ def least_frames(
     "Frames that a clip needs at least"
     build = nets[net] if isinstance(net, str) else net
     return getattr(getattr(build, 'func', build), 'smallest', (1,))[0]
+
+# %% ../nbs/22_nets.ipynb #a11ae83b
+def net_key(
+    net,            # A name in `nets`, or a named builder (n_classes, shape) -> Module
+    n_classes:int,  # Number of classes
+    shape:tuple,    # (T,C,H,W)
+)->str:             # Its name, and ten characters of its shapes
+    "A name for an architecture, to keep its trained weights under"
+    name = net if isinstance(net, str) else getattr(net, '__name__', '<lambda>')
+    if name == '<lambda>': raise ValueError(f'{net!r} has no name that its weights could be kept under; enter it into `nets` and give that name')
+    with torch.device('meta'): state = (nets[net] if isinstance(net, str) else net)(n_classes, tuple(shape)).state_dict()
+    return f'{name}-{digest(**{k: list(v.shape) for k,v in state.items()})}'

@@ -129,7 +129,7 @@ def load_state(
     if nest is None: raise ValueError(f'{path} is a safetensors file, but no checkpoint of vcd')
     return _unpack(json.loads(nest), tensors)
 
-# %% ../nbs/02_run.ipynb #713477e2
+# %% ../nbs/02_run.ipynb #f954fc80
 class Job:
     "Long work in small updates; a class that is one has `key`, `update`, `state` and `restore`"
     units,per_unit,stage,every = 'updates',1,'run',30.   # What a user counts in, updates in one, where its seconds go, seconds between saves
@@ -140,7 +140,7 @@ class Job:
         checkpoint=None,  # A file to go on from, and to leave the state in
     ):
         "Go on until so many updates are made"
-        if checkpoint: self.resume(checkpoint)
+        if checkpoint: self.resume(checkpoint)   # asks for the key: what cannot be told apart is refused before the work
         if self.moving: raise RuntimeError('an update was torn in the middle; go on from a checkpoint, or start anew')
         if self.done > last:
             made,asked = self.done/self.per_unit,last/self.per_unit
@@ -166,7 +166,7 @@ class Job:
         self.seconds[self.stage] += now-start
         return now
 
-# %% ../nbs/02_run.ipynb #ceef47af
+# %% ../nbs/02_run.ipynb #f8f587f4
 @patch
 def save(self:Job,
     path,  # A .safetensors file
@@ -179,9 +179,10 @@ def resume(self:Job,
     path,  # A file that `save` wrote; nothing happens where there is none
 )->bool:   # Was there one?
     "Put back a saved state"
+    key = self.key
     if not Path(path).exists(): return False
     s = load_state(path)   # to memory: what does not fit the device is not asked to
-    if s.get('key') != self.key: raise ValueError(f'{path} is the checkpoint of another run; delete it or give another file')
+    if s.get('key') != key: raise ValueError(f'{path} is the checkpoint of another run; delete it or give another file')
     self.restore(s['state'])
     self.done,self.moving,self.history,self.seconds = s['done'],False,s['history'],s['seconds']
     return True
