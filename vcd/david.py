@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['distances_to', 'ablations', 'distance', 'distance_per_feature', 'closeness', 'Policy', 'DavidRecipe',
-           'resolutions_of', 'side_by_side', 'Together', 'DAViD', 'david', 'draw_policy', 'group_means']
+           'resolutions_of', 'side_by_side', 'Together', 'balanced', 'DAViD', 'david', 'draw_policy', 'group_means']
 
 # %% ../nbs/43_david.ipynb #70fc30ba
 import time
@@ -92,7 +92,7 @@ def best(self:Policy)->Tensor:   # (K,)
     "The action that is best in the state that was reached"
     return _first(self.q[self.rows, self.at], self.visits.sum(1))
 
-# %% ../nbs/43_david.ipynb #fd7a335e
+# %% ../nbs/43_david.ipynb #60b60d70
 @dataclass(frozen=True)
 class DavidRecipe(MatchRecipe):
     "How DAViD works; the defaults are the paper's, or our reading where it is silent"
@@ -112,6 +112,7 @@ class DavidRecipe(MatchRecipe):
     reward_clips:int = 64           # Real clips of each class behind a reward
     teacher_net:str  = ''           # A name in `nets`; '' for `net`
     teaching:dict    = None         # Fields of the teacher's `Recipe`, where not the defaults
+    balance:bool     = False        # List the clips of classes that have fewer as often as it takes to give all classes as many; ours
 
     @property
     def early(self): return max(1, int(self.beta*self.steps+.5))   # Eq. 5
@@ -163,7 +164,18 @@ class Together(Matching):
 
     def part(self, i): return self.extract().take(self.which == i)
 
-# %% ../nbs/43_david.ipynb #2d2b7870
+# %% ../nbs/43_david.ipynb #47a9ceba
+def balanced(
+    small:ClipSet,  # Of the codec `partition`
+)->ClipSet:         # The same videos; every class as many clips as the largest
+    "List the clips of the smaller classes again"
+    table = class_table(small.hard, len(small.classes))
+    table = table[table[:, 0] >= 0]
+    have  = (table >= 0).sum(1, keepdim=True)
+    at    = torch.arange(table.shape[1]).expand_as(table) % have
+    return small.take(table.gather(1, at).flatten())
+
+# %% ../nbs/43_david.ipynb #b043f905
 class DAViD(Job):
     "DAViD at work: a policy for the temporal resolution, then the synthesis"
     Recipe = DavidRecipe
@@ -199,7 +211,7 @@ class DAViD(Job):
     def __repr__(self):
         return f'DAViD of {self.vpc} videos a class, resolutions {self.choices}, update {self.done} of {self.total}'
 
-# %% ../nbs/43_david.ipynb #c98246fe
+# %% ../nbs/43_david.ipynb #78f41329
 @patch
 def start(self:DAViD, seed, resolution):
     "A set to begin with, its videos cut at `resolution`: a number, or one a class"
@@ -231,7 +243,7 @@ def environment(self:DAViD)->Matching:
     job.shared = self.shared   # one pool of trained networks for all rounds
     return job
 
-# %% ../nbs/43_david.ipynb #fa6cf9a4
+# %% ../nbs/43_david.ipynb #2a217f83
 @patch
 def _fits(self:DAViD, judge):
     n = judge(self.train.clips([0], judge.device)).shape[-1]
@@ -262,7 +274,7 @@ def rewards(self:DAViD)->Tensor:   # (1,C), or (actions,C) of a grid
     f = class_means(f, getattr(job, 'which', 0)*self.C+job.y, n*self.C).view(n, self.C, -1)
     return closeness(f, self.real, self.recipe.reward)
 
-# %% ../nbs/43_david.ipynb #3dff4535
+# %% ../nbs/43_david.ipynb #45ff10d8
 @patch
 def update(self:DAViD):
     "One update of what is stored; at the end of a round, one of the policy"
@@ -290,7 +302,7 @@ def _judged(self:DAViD):
     else: self.log.append(dict(actions=self.choices, rewards=reward.T.tolist()))
     self.inner = self.environment()
 
-# %% ../nbs/43_david.ipynb #d59ec0c1
+# %% ../nbs/43_david.ipynb #674e12c3
 @patch
 def state(self:DAViD):
     p = self.policy
@@ -313,7 +325,7 @@ def key(self:DAViD)->str:
     r     = {k: v for k,v in vars(self.recipe).items() if k != 'chunk'} | names
     return digest(kind='DAViD', train=fingerprint(self.train), vpc=self.vpc, seed=self.seed, judge=self.given and weights_key(self.given), **r)
 
-# %% ../nbs/43_david.ipynb #ae5b00a6
+# %% ../nbs/43_david.ipynb #bb62299c
 @patch
 def run(self:DAViD,
     checkpoint=None,  # A file to go on from, and to leave the state in every half minute
@@ -331,7 +343,7 @@ def run(self:DAViD,
 def extract(self:DAViD)->ClipSet:
     "The small set as it is now, with what the agent saw and learned in its `meta`"
     if self.searching: raise RuntimeError(f'{self!r} is still looking for resolutions; `run` it on')
-    small = self.inner.extract()
+    small = balanced(self.inner.extract()) if self.recipe.balance else self.inner.extract()
     digits = lambda o: [*map(digits, o)] if isinstance(o, list) else float(f'{o:.6g}')
     log    = [dict(o, rewards=digits(o['rewards'])) for o in self.log]
     policy = dict(search=self.recipe.search, choices=self.choices, log=log, q=digits(self.policy.q.tolist()), at=self.policy.at.tolist())
@@ -339,7 +351,7 @@ def extract(self:DAViD)->ClipSet:
     small.meta |= dict(spent, vpc=self.vpc, resolutions=self.resolutions, policy=policy)
     return small
 
-# %% ../nbs/43_david.ipynb #6f7a80db
+# %% ../nbs/43_david.ipynb #92ffde83
 @delegates(DavidRecipe)
 def david(
     train:ClipSet,    # The whole set
@@ -352,7 +364,7 @@ def david(
     "Distribution matching at a temporal resolution that is learned for each class"
     return DAViD(train, vpc, DavidRecipe().change(**kwargs), seed, device).run(checkpoint).extract()
 
-# %% ../nbs/43_david.ipynb #96772532
+# %% ../nbs/43_david.ipynb #e5bed81e
 def draw_policy(
     small:ClipSet,  # A set that `david` made
     most:int=14,    # Classes to show
@@ -384,9 +396,9 @@ def _draw_log(ax, tried, col):
         ax.text(x, y, a, ha='center', va='center', fontsize=6, color='w' if at[y, x] < len(col)/2 else 'k')
     ax.set(xlabel='round', title='resolution tried')
 
-# %% ../nbs/43_david.ipynb #656040d3
+# %% ../nbs/43_david.ipynb #e0f991b1
 ablations = Registry('ablation of DAViD')   # Name: fields of `DavidRecipe`
-ablations.update(none=dict(search='none'), universal=dict(adaptive=False), adaptive={}, rl=dict(beta=1.),
+ablations.update(none=dict(search='none'), universal=dict(adaptive=False), adaptive={}, balanced=dict(balance=True), rl=dict(beta=1.),
                  grid=dict(search='grid', beta=1.), grid_early=dict(search='grid'))
 
 def group_means(
