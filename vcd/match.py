@@ -397,7 +397,7 @@ def _stop(self:Matching, why):
     self.moving = False
     raise FloatingPointError(f'{type(self).__name__} diverged in update {n}: {why}. The state after update {self.done} is kept; try a lower lr than {self.recipe.lr:g}')
 
-# %% ../nbs/31_match.ipynb #e8fc9986
+# %% ../nbs/31_match.ipynb #6cd1b7c3
 @patch
 def state(self:Matching):
     "All that an update changes"
@@ -419,12 +419,10 @@ def restore(self:Matching, s):
 @patch(as_prop=True)
 def key(self:Matching)->str:
     "What a checkpoint belongs to: data, start, seed, recipe; how many steps only where the learning rate depends on it"
-    if not hasattr(self, '_key'):
-        r    = vars(self.recipe) | dict(net=net_key(self.recipe.net, self.C, self.train.shape))
-        free = ('chunk', 'init', 'store', 'autoencoder', 'frames', 'resolution', *(['steps'] if self.recipe.schedule == 'none' else []))
-        r    = {k: v for k,v in r.items() if k not in free}
-        self._key = digest(kind=type(self).__name__, train=fingerprint(self.train), small=fingerprint(self.small), seed=self.seed, **r)
-    return self._key
+    r    = vars(self.recipe) | dict(net=net_key(self.recipe.net, self.C, self.train.shape))
+    free = ('chunk', 'init', 'store', 'autoencoder', 'frames', 'resolution', *(['steps'] if self.recipe.schedule == 'none' else []))
+    r    = {k: v for k,v in r.items() if k not in free}
+    return digest(kind=type(self).__name__, train=fingerprint(self.train), small=fingerprint(self.small), seed=self.seed, **r)
 
 # %% ../nbs/31_match.ipynb #c885c0c0
 @patch

@@ -166,26 +166,31 @@ class Job:
         self.seconds[self.stage] += now-start
         return now
 
-# %% ../nbs/02_run.ipynb #f8f587f4
+# %% ../nbs/02_run.ipynb #68b80576
 @patch
 def save(self:Job,
     path,  # A .safetensors file
 )->Path:
     "Write the state, atomically"
-    return save_state(path, dict(key=self.key, done=self.done, history=self.history, seconds=self.seconds, state=self.state()))
+    return save_state(path, dict(key=_key(self), done=self.done, history=self.history, seconds=self.seconds, state=self.state()))
 
 @patch
 def resume(self:Job,
     path,  # A file that `save` wrote; nothing happens where there is none
 )->bool:   # Was there one?
     "Put back a saved state"
-    key = self.key
+    key = _key(self)
     if not Path(path).exists(): return False
     s = load_state(path)   # to memory: what does not fit the device is not asked to
     if s.get('key') != key: raise ValueError(f'{path} is the checkpoint of another run; delete it or give another file')
     self.restore(s['state'])
     self.done,self.moving,self.history,self.seconds = s['done'],False,s['history'],s['seconds']
     return True
+
+def _key(job):
+    "The job's key, made once: it reads the whole dataset, and a checkpoint is written every half minute"
+    if '_key' not in vars(job): job._key = job.key
+    return job._key
 
 # %% ../nbs/02_run.ipynb #93de78d1
 def digest(**key)->str:
