@@ -121,7 +121,7 @@ def _index(idx): return torch.as_tensor(idx) if isinstance(idx, (list, tuple, ra
 
 def _here(idx): return idx.cpu() if isinstance(idx, Tensor) else idx
 
-# %% ../nbs/11_clips.ipynb #8a52a73d
+# %% ../nbs/11_clips.ipynb #30fbfdec
 @patch
 def take(self:ClipSet,
     idx,  # Which clips, in this order
@@ -130,7 +130,8 @@ def take(self:ClipSet,
     idx  = torch.arange(len(self))[_here(_index(idx))].reshape(-1)
     meta = dict(self.meta)
     if 'clips' in meta: meta['clips'] = {k: [v[i] for i in idx.tolist()] for k,v in meta['clips'].items()}
-    return ClipSet(self.codec.take(self.store, idx), self.labels[idx], self.classes, self.codec, meta)
+    travel = {k: v for k,v in self.store.items() if '.' in k}   # weights of networks: of the set, not of a clip
+    return ClipSet({**self.codec.take(self.store, idx), **travel}, self.labels[idx], self.classes, self.codec, meta)
 
 @patch
 def to(self:ClipSet, device)->ClipSet:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['recipes', 'test_samplings', 'recipe_for', 'scorer_of', 'all_frames', 'spread_frames', 'scored_frames', 'sample_like',
-           'evaluate', 'chance_row']
+           'evaluate', 'as_told', 'chance_row']
 
 # %% ../nbs/50_evaluate.ipynb #d4104b0a
 from pathlib import Path
@@ -99,7 +99,7 @@ def sample_like(
     sample = test_samplings[how]
     return sample(clips, small, device) if small.shape[0] < clips.shape[0] else clips
 
-# %% ../nbs/50_evaluate.ipynb #c2d4485b
+# %% ../nbs/50_evaluate.ipynb #1837ec71
 def evaluate(
     small,                # The set to train on, or one per seed
     test,                 # The test ClipSet, or one per test pass
@@ -113,8 +113,9 @@ def evaluate(
 )->list:                  # One row (dict) per seed
     "Train fresh networks on `small`, test them, count what `small` costs"
     r = recipe_for(recipe, net)
-    seeds = range(r.nets) if seeds is None else range(seeds) if isinstance(seeds, int) else seeds
     sets  = list(small) if isinstance(small, (list, tuple)) else [small]
+    r     = as_told(r, sets)
+    seeds = range(r.nets) if seeds is None else range(seeds) if isinstance(seeds, int) else seeds
     tests = list(test) if isinstance(test, (list, tuple)) else [test]
     _check(sets, tests)
     if len({*map(len, sets)}) > 1: return _apart(sets, test, seeds, checkpoint, net=net, recipe=recipe, train=train, device=device, sampling=sampling)
@@ -128,7 +129,17 @@ def evaluate(
     facts = _facts(sets, tests[0], train) * (len(last) if len(sets) == 1 else 1)
     return [dict(f, **names, seed=s, **_scores(i, last, ens.notes), **_sampled(i, each), **_cost(ens)) for i,(s,f) in enumerate(zip(ens.seeds, facts))]
 
-# %% ../nbs/50_evaluate.ipynb #991c6c31
+# %% ../nbs/50_evaluate.ipynb #080c43b1
+def as_told(
+    r:Recipe,   # How networks are trained
+    sets:list,  # ClipSets
+)->Recipe:      # With the changes of these sets
+    "A recipe with what the sets bring in `meta['training']`"
+    brought = [o.meta.get('training', {}) for o in sets]
+    if any(o != brought[0] for o in brought): raise ValueError(f'the sets are to be trained on in different ways, {brought}; evaluate them one by one')
+    return r.change(**brought[0])
+
+# %% ../nbs/50_evaluate.ipynb #6fab974a
 def _check(sets, tests):
     "Sets and test sets must speak of the same classes and shapes"
     for o in (*sets, *tests):
@@ -148,10 +159,11 @@ def _facts(sets, test, train):
     out = []
     for o in sets:
         meta = {k: o.meta.get(k) for k in ('dataset', 'split', 'method', 'vpc', 'condense_s', 'condense_seed', 'condense_peak_mb', 'autoencoder')}
+        meta['training'] = ' '.join(f'{k}={v}' for k,v in o.meta.get('training', {}).items()) or None
         out.append(dict(meta, frames=test.shape[0], kept_frames=o.shape[0], size=test.shape[-1], clips=len(o), **(storage(o, train) if train else {})))
     return out
 
-# %% ../nbs/50_evaluate.ipynb #d28cfbd9
+# %% ../nbs/50_evaluate.ipynb #b36a51ad
 def _scores(i, last, along):
     "Last and best accuracies of member `i`"
     every = [a[i] for a in along]+[last[i]]
@@ -162,7 +174,7 @@ def _cost(ens):
     "Seconds per network, peak memory of all together, and where"
     return dict(fit_s=ens.cost.seconds/len(ens), peak_mb=ens.cost.peak_mb, epochs=len(ens.history), device=device_name(ens.device))
 
-# %% ../nbs/50_evaluate.ipynb #8c06c683
+# %% ../nbs/50_evaluate.ipynb #5f74ff17
 def _ways(sets, tests, net, sampling, device):
     "Sampling name: test sets as `accuracy` takes them"
     if sets[0].shape[0] >= tests[0].shape[0]: return dict(all=[_stretched(o, net) for o in tests])
@@ -181,7 +193,7 @@ def _sampled(i, each):
     "Accuracies of member `i` by test sampling, where test clips were sampled"
     return {} if [*each] == ['all'] else {f'{k}_{way}': a[i][k] for way,a in each.items() for k in ('top1', 'top5')}
 
-# %% ../nbs/50_evaluate.ipynb #cc5c8bc8
+# %% ../nbs/50_evaluate.ipynb #b993a62d
 def chance_row(
     test:ClipSet,  # The test set
 )->dict:           # A row

@@ -7,7 +7,7 @@ __all__ = ['Siamese', 'stores', 'sources', 'Draw', 'class_table', 'siamese_draw'
            'dm_loss', 'pixel_store', 'latent_store', 'keyframe_store', 'partition_store', 'trained_fields', 'start_set',
            'MatchRecipe', 'clips_at_once', 'Matching', 'random_network', 'set_statistics', 'mean_gap', 'matched', 'dm']
 
-# %% ../nbs/31_match.ipynb #ab22443d
+# %% ../nbs/31_match.ipynb #02444714
 import copy, inspect, math, time
 from collections import namedtuple
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ from .codecs import KeyFrames, Partition, even_times
 from .core import Registry, Settings, autocast, generator, keep_freed_memory, pick_device, seeded
 from .coreset import check_vpc, fingerprint, selectors
 from .latents import encode_clips
-from .nets import net_key, nets
+from .nets import net_key, new_net
 from .run import Job, digest
 from .train import Ensemble, Feed, optimisers, schedules
 
@@ -183,7 +183,7 @@ class MatchRecipe(Settings):
     @property
     def strategy(self): return STRATEGY if self.siamese == 'dsa' else self.siamese
 
-# %% ../nbs/31_match.ipynb #a3a397ce
+# %% ../nbs/31_match.ipynb #ee1bb304
 def clips_at_once(
     shape:tuple,   # (T,C,H,W)
     device='cpu',  # Where
@@ -205,8 +205,7 @@ def _check(train, small, r):
     if r.trained < 0 or r.pool < 1: raise ValueError(f'trained={r.trained}, pool={r.pool}: epochs from 0, networks from 1')
     for name in r.strategy.split('_') if r.siamese else (): transforms[name]
     optimisers[r.opt],schedules[r.schedule]
-    build = nets[r.net] if isinstance(r.net, str) else r.net
-    with torch.device('meta'): net = build(len(train.classes), train.shape)   # a net that cannot take these clips says so now
+    with torch.device('meta'): net = new_net(r.net, len(train.classes), train.shape)   # a net that cannot take these clips says so now
     if not hasattr(net, 'embed'): raise ValueError(f'{type(net).__name__} has no `embed(clips) -> features`; matching compares features')
 
 # %% ../nbs/31_match.ipynb #141213b2
@@ -247,7 +246,7 @@ class Matching(Job):
     def total(self): return self.recipe.steps*self.outer                          # updates in all
     def __repr__(self): return f'{type(self).__name__} of {len(self.y)} clips to {len(self.real_y)}, update {self.done} of {self.total}'
 
-# %% ../nbs/31_match.ipynb #8972f798
+# %% ../nbs/31_match.ipynb #3846f764
 sources = Registry('source of networks', hint='(`import vcd.all` registers every source there is)')
 
 @sources('random')
@@ -256,8 +255,7 @@ def random_network(
     n:int,  # The number of the network
 )->nn.Module:
     "A network drawn for a job"
-    build = nets[job.recipe.net] if isinstance(job.recipe.net, str) else job.recipe.net
-    with seeded(job.seed, 'net', n), torch.device(job.device): return build(job.C, job.train.shape).to(job.device)
+    with seeded(job.seed, 'net', n), torch.device(job.device): return new_net(job.recipe.net, job.C, job.train.shape).to(job.device)
 
 # %% ../nbs/31_match.ipynb #1577095c
 Draw = namedtuple('Draw', 'table mirror pair')   # Real clips (C,B), -1 for none; numbers for the flip (C,B); `Siamese`, or None
@@ -397,7 +395,7 @@ def _stop(self:Matching, why):
     self.moving = False
     raise FloatingPointError(f'{type(self).__name__} diverged in update {n}: {why}. The state after update {self.done} is kept; try a lower lr than {self.recipe.lr:g}')
 
-# %% ../nbs/31_match.ipynb #6cd1b7c3
+# %% ../nbs/31_match.ipynb #21ae3127
 @patch
 def state(self:Matching):
     "All that an update changes"
@@ -412,8 +410,7 @@ def restore(self:Matching, s):
     self.opt.load_state_dict(copy.deepcopy(s['opt']))
     self.done,self.history,self.net = s['done'],self.history[:s['done']],None
     if s['net']:
-        build = nets[self.recipe.net] if isinstance(self.recipe.net, str) else self.recipe.net
-        with seeded(0): self.net = build(self.C, self.train.shape).to(self.device)
+        with seeded(0): self.net = new_net(self.recipe.net, self.C, self.train.shape).to(self.device)
         self.net.load_state_dict(s['net'])
 
 @patch(as_prop=True)

@@ -29,8 +29,8 @@ def load_rows(
     there = ', '.join(sorted(o.stem for o in outputs('rows').glob('*.csv'))) or 'none yet'
     raise FileNotFoundError(f"no rows of '{rows}': run its notebook first. Experiments with rows: {there}")
 
-# %% ../nbs/52_report.ipynb #71abfa3e
-tells = 'init', 'store', 'resolution', 'search'   # hyperparameters that make another form of a method
+# %% ../nbs/52_report.ipynb #431cb63a
+tells = 'init', 'store', 'resolution', 'search', 'opt'   # hyperparameters that make another form of a method
 
 def forms(
     rows,  # As for `load_rows`
@@ -41,7 +41,7 @@ def forms(
 
 def _form(o):
     if o['method'].startswith('videocompressa'): return f"{o['method']}, K={o['kept_frames']:g}"
-    said = ast.literal_eval(o['options']) if o['method'] in ('dm', 'david') and isinstance(o.get('options'), str) else {}
+    said = ast.literal_eval(o['options']) if o['method'] in ('dm', 'dc', 'dfs', 'david') and isinstance(o.get('options'), str) else {}
     if o.get('variant') == 'none': said = dict(search='none', resolution=int(o['frames'])) | said   # of `e32_david_ablation`
     other = [o['variant']] if isinstance(o.get('variant'), str) and o['variant'] not in ('none', 'adaptive') else []
     return ', '.join([o['method'], *other, *[f'{k}={v}' for k,v in said.items() if k in tells or (k, v) == ('steps', 0)]])
