@@ -124,11 +124,13 @@ def _plain(v):
     "A hyperparameter as it goes into a header: nets by their name, autoencoders by theirs"
     return v if isinstance(v, (str, int, float, bool, list, tuple, dict, type(None))) else getattr(v, '__name__', None) or getattr(v, 'name', None) or str(v)
 
-# %% ../nbs/47_condense.ipynb #3e6ac1d4
+# %% ../nbs/47_condense.ipynb #a7f81956
 methods['dm'],methods['dc'] = dm,dc
 methods['dsa'] = partial(dc, siamese='dsa')
 methods['dm_trained'] = partial(dm, trained=10)
+methods['dm_adam'] = partial(dm, init='noise', opt='adam', lr=.1)
 methods['dfs'],methods['david'] = dfs,david
+methods['dfs_adam'] = partial(dfs, opt='adam', lr=.1)
 methods['david_balanced'] = partial(david, balance=True)
 
 # %% ../nbs/47_condense.ipynb #25a215ff
