@@ -8,8 +8,8 @@ __all__ = ['rooms']
 # %% ../nbs/85_all.ipynb #59ff2105
 import importlib
 
-# %% ../nbs/85_all.ipynb #39973558
-rooms = ('core show run video clips shapes archives datasets codecs latents nets augment train compress coreset match gumbel gradients teacher videocompressa dfs david condense evaluate analyse report').split()
+# %% ../nbs/85_all.ipynb #965bf153
+rooms = ('core show run video clips shapes archives datasets codecs latents nets augment train compress coreset match gumbel saliency gradients teacher videocompressa tsgf dfs david condense evaluate analyse report').split()
 
 __all__ = ['rooms']
 for room in rooms:

@@ -6,7 +6,7 @@
 __all__ = ['methods', 'told', 'keep_clips', 'keyframe', 'full', 'hyperparameters', 'check_hyperparameters', 'condense',
            'condense_once']
 
-# %% ../nbs/47_condense.ipynb #f6be42e4
+# %% ../nbs/47_condense.ipynb #33ff9f82
 import difflib, inspect
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from .latents import weights_dir
 from .match import dm
 from .run import commit, digest, environment
 import vcd.teacher   # for `dm_trained`
+from .tsgf import tsgf, tsgf_parts
 from .videocompressa import videocompressa
 
 # %% ../nbs/47_condense.ipynb #e8098cbd
@@ -92,9 +93,9 @@ methods['videocompressa'] = videocompressa
 methods['videocompressa_fast'] = partial(videocompressa, hard=True, mix='latents', scorer='clips')
 methods['videocompressa_faithful'] = partial(videocompressa, select='uniform', task=0., fidelity=1., lr_latents=.03, steps=12, packing='int8')
 
-# %% ../nbs/47_condense.ipynb #63bc2b5e
+# %% ../nbs/47_condense.ipynb #affcd45a
 told = set('''method vpc condense_seed params versions condense_s condense_peak_mb index init init_index start_s loss steps updates
-    stage_s by_pass keys inserted resolutions policy'''.split())   # What `condense` and the methods say in `meta`; a set made of a made set does not inherit it
+    stage_s by_pass keys inserted resolutions policy teacher training curves'''.split())   # What `condense` and the methods say in `meta`; a set made of a made set does not inherit it
 
 def condense(
     train:ClipSet,      # The set to make small
@@ -133,7 +134,11 @@ methods['dfs'],methods['david'] = dfs,david
 methods['dfs_adam'] = partial(dfs, opt='adam', lr=.1)
 methods['david_balanced'] = partial(david, balance=True)
 
-# %% ../nbs/47_condense.ipynb #25a215ff
+# %% ../nbs/47_condense.ipynb #6a1b469f
+methods['tsgf'] = tsgf
+methods['bn'],methods['sre2l'] = (partial(tsgf, **tsgf_parts[k]) for k in ('bn', 'sre2l'))
+
+# %% ../nbs/47_condense.ipynb #9f8aa415
 def condense_once(
     folder,         # Where sets are left
     train:ClipSet,  # As for `condense`
