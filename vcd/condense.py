@@ -125,10 +125,11 @@ def _plain(v):
     "A hyperparameter as it goes into a header: nets by their name, autoencoders by theirs"
     return v if isinstance(v, (str, int, float, bool, list, tuple, dict, type(None))) else getattr(v, '__name__', None) or getattr(v, 'name', None) or str(v)
 
-# %% ../nbs/47_condense.ipynb #3add2cde
+# %% ../nbs/47_condense.ipynb #ff65a2ed
 methods['dm'],methods['dc'] = dm,dc
 methods['dsa'] = partial(dc, siamese='dsa')
 methods['dm_trained'] = partial(dm, trained=10)
+methods['dm_latents'] = partial(dm, store='latents', opt='adam', lr=.05)
 methods['dfs'],methods['david'] = dfs,david
 methods['dfs_adam'] = partial(dfs, opt='adam', lr=.1)
 methods['david_balanced'] = partial(david, balance=True)
