@@ -66,7 +66,7 @@ class Pixels:
         if dtype == torch.uint8: return dict(frames=x.mul(255).round_().clamp_(0, 255).to(dtype))
         return dict(frames=(normalise(x) if self.config['space'] == 'normalised' else x).to(dtype))
 
-# %% ../nbs/11_clips.ipynb #a32b0699
+# %% ../nbs/11_clips.ipynb #1f371fea
 class ClipSet:
     "Labelled clips: what is stored, and how it becomes `N,T,C,H,W`"
     def __init__(self,
@@ -96,7 +96,9 @@ class ClipSet:
     @property
     def soft(self): return self.labels.ndim == 2           # Are the labels probabilities?
     @property
-    def hard(self): return self.labels.argmax(1) if self.soft else self.labels
+    def hard(self):                                        # (N,) true classes; of soft labels those that `meta` knows, or the likeliest
+        true = self.meta.get('clips', {}).get('class') if self.soft else None
+        return self.labels if not self.soft else self.labels.argmax(1) if true is None else torch.tensor(true, device=self.labels.device)
     @property
     def device(self): return next(iter(self.store.values())).device
     @property

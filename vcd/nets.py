@@ -6,7 +6,7 @@
 __all__ = ['nets', 'norms3d', 'cells', 'new_net', 'Normalise', 'check_shape', 'VideoNet', 'centre_crop', 'ConvNet3D', 'MaxHead',
            'time_second', 'phase_weights', 'FrozenConv', 'conv_time', 'FrameConv', 'per_frame', 'ConvNet2D',
            'frame_dim', 'MLP', 'rnn_step', 'gru_step', 'lstm_step', 'Recurrent', 'FrameRecurrent', 'FrameScorer',
-           'least_frames', 'net_key']
+           'least_frames', 'net_name', 'net_key']
 
 # %% ../nbs/22_nets.ipynb #86a22b26
 from functools import partial
@@ -333,14 +333,18 @@ def least_frames(
     build = nets[net] if isinstance(net, str) else net
     return getattr(getattr(build, 'func', build), 'smallest', (1,))[0]
 
-# %% ../nbs/22_nets.ipynb #ec1fd4b3
+# %% ../nbs/22_nets.ipynb #3bf0090f
+def net_name(net)->str:
+    "The name of a net, or of a builder"
+    return net if isinstance(net, str) else getattr(net, '__name__', '<lambda>')
+
 def net_key(
     net,            # A name in `nets`, or a named builder (n_classes, shape) -> Module
     n_classes:int,  # Number of classes
     shape:tuple,    # (T,C,H,W)
 )->str:             # Its name, and ten characters of its shapes
     "A name for an architecture, to keep its trained weights under"
-    name = net if isinstance(net, str) else getattr(net, '__name__', '<lambda>')
+    name = net_name(net)
     if name == '<lambda>': raise ValueError(f'{net!r} has no name that its weights could be kept under; enter it into `nets` and give that name')
     with torch.device('meta'): state = new_net(net, n_classes, shape).state_dict()
     return f'{name}-{digest(**{k: list(v.shape) for k,v in state.items()})}'

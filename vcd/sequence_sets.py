@@ -211,7 +211,7 @@ def run_mask(
     parts = x.split(owner.unique_consecutive(return_counts=True)[1].tolist())
     return torch.cat([one(o) if len(o) > 1 else o.new_ones(1) for o in parts])[:, None]
 
-# %% ../nbs/63_sequence_sets.ipynb #e7aea189
+# %% ../nbs/63_sequence_sets.ipynb #42a1dbce
 class SequenceTSGF(Job):
     "Optimisation of a condensed set's vectors under a frozen teacher"
     units,stage = 'steps','synthesis'
@@ -235,7 +235,7 @@ class SequenceTSGF(Job):
         if recipe.mask == 'update': _warn(run_mask(self.x.detach(), self.owner, recipe.filter), recipe)
 
     @property
-    def key(self): return dict(recipe=asdict(self.recipe), start=_content(self.start.vectors), teacher=_content(*self.net.state_dict().values()))
+    def key(self): return dict(recipe=asdict(self.recipe), start=_content(*(getattr(self.start, k) for k in ('vectors', 'lengths', 'labels', 'owner'))), teacher=_content(*self.net.state_dict().values()))
     @property
     def loss(self): return self.history[-1]['loss']
     def state(self): return dict(x=self.x, opt=self.opt.state_dict())
@@ -250,6 +250,7 @@ class SequenceTSGF(Job):
         z = self.net(self.decode(), self.mask, seen := [])
         ce = segment_loss(z, self.y, self.mask, smooth=0)/len(z)
         st = sum((a-m).norm() + (b-v).norm() for h,(m,v) in zip(seen, self.goals) for a,b in [frame_statistics(h, self.mask)])/len(seen)
+        if not (ce.isfinite() and st.isfinite()): raise FloatingPointError(f'diverged in update {self.done+1}: the state after update {self.done} is kept; try a lower lr than {r.lr:g}')
         self.moving = True
         for g in self.opt.param_groups: g['lr'] = r.lr*schedules[r.schedule](self.done/r.steps)
         self.opt.zero_grad(); (r.ce*ce + r.stats*st).backward(); self.opt.step()
@@ -280,7 +281,7 @@ def extract(self:SequenceTSGF)->Runs:
         y = p.new_zeros(len(s), p.shape[1]).index_add_(0, self.at[self.mask], p).cpu()/s.lengths[:, None]
     return Runs((self.x*self.scale).cpu(), s.lengths, y, s.owner, s.classes, dict(curves=list(self.history)))
 
-# %% ../nbs/63_sequence_sets.ipynb #1eba3288
+# %% ../nbs/63_sequence_sets.ipynb #206c0349
 def segment_teacher(
     train:Sequences,  # The whole set
     seed:int=0,       # Of its weights; no network that is tested starts there
@@ -310,8 +311,9 @@ def optimised_runs(
     r,C = SequenceRecipe().change(**kwargs),len(train.classes)
     _check_recipe(r)
     if r.labels == 'soft':   # what the labels cost is paid for in vectors
-        n = (values-len(train))//(train.dim+1+C)
-        values = n*(train.dim + (1 if r.init == 'coreset' else 2)) + len(train)
+        runs = r.init != 'coreset'   # a coreset stores no lengths, and fewer sequences
+        paid = len(train) if runs else max(1, round(values/train.values*len(train)))
+        values = (values-paid)//(train.dim+runs+C)*(train.dim+runs+1) + paid
     start = sequence_methods[r.init](train, values, seed)   # what is refused is refused before the teacher is trained
     net,goals,cost = segment_teacher(train, seed, device, **teaching or {})
     work = SequenceTSGF(start, net, goals, torch.cat(train.features, 1).std(1).clamp_min(1e-6), r).walk(r.steps, checkpoint)

@@ -6,7 +6,7 @@
 __all__ = ['optimisers', 'schedules', 'Ensemble', 'Feed', 'Recipe', 'standardise_batch', 'teacher_of', 'member_loss', 'fit',
            'accuracy']
 
-# %% ../nbs/24_train.ipynb #f09787e2
+# %% ../nbs/24_train.ipynb #4657636b
 import copy, math, time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from .augment import augments, mixes
 from .clips import ClipSet, denormalise, normalise
 from .core import Registry, Settings, autocast, generator, keep_freed_memory, measure, pick_device, progress, seeded
-from .nets import new_net
+from .nets import net_name, new_net
 from .run import digest, load_state, save_state
 
 # %% ../nbs/24_train.ipynb #f9a71ef8
@@ -174,7 +174,7 @@ def standardise_batch(
     std,mean = torch.std_mean(x, dim=tuple(range(-5, 0)), keepdim=True)
     return denormalise((x-mean)/std)
 
-# %% ../nbs/24_train.ipynb #2f4a8ed8
+# %% ../nbs/24_train.ipynb #6bd6e43f
 class _Batches:
     "The members' batches: indices in each one's own order, clips augmented by each one's own stream"
     def __init__(self, sets, seeds, r, device):
@@ -183,6 +183,7 @@ class _Batches:
         feeds = [Feed(o, device) for o in sets]
         self.feeds = feeds*len(seeds) if len(sets) == 1 else feeds
         self.n,self.C,self.r,self.device = len(sets[0]),len(sets[0].classes),r,torch.device(device)
+        if r.temperature <= 0: raise ValueError(f'temperature={r.temperature:g}: soft labels were divided by a number above 0; 1 leaves them')
         teachers = [teacher_of(o, device) for o in sets] if r.relabel else [None]*len(sets)
         if r.relabel and None in teachers: raise ValueError('relabel=True, but the set has no teacher in it to ask; use relabel=False, or condense with labels=\'live\'')
         self.teachers = teachers*len(seeds) if len(sets) == 1 else teachers
@@ -217,7 +218,7 @@ class _Batches:
             y = torch.lerp(y[partner], y, own[:, None].to(y))
         return x, y if teacher is None else _answer(teacher, x, self.r)
 
-# %% ../nbs/24_train.ipynb #8d93f95e
+# %% ../nbs/24_train.ipynb #57055789
 def teacher_of(
     clips:ClipSet,  # Any set
     device='cpu',   # Where the teacher goes
@@ -225,7 +226,7 @@ def teacher_of(
     "The network that travels in a set, to label what is made of its clips"
     state = {k.removeprefix('teacher.'): v for k,v in clips.store.items() if k.startswith('teacher.')}
     if not state: return None
-    net = new_net(clips.meta['teacher'], len(clips.classes), clips.shape)
+    with seeded(0): net = new_net(clips.meta['teacher'], len(clips.classes), clips.shape)   # its weights follow; no stream is touched
     net.load_state_dict(state)
     return net.to(device).eval().requires_grad_(False)
 
@@ -235,7 +236,7 @@ def _answer(teacher, x, r):
     with autocast(x.device, r.precision): z = teacher(x)
     return (z.float()/r.temperature).softmax(-1)
 
-# %% ../nbs/24_train.ipynb #188d83f2
+# %% ../nbs/24_train.ipynb #c91553a9
 def member_loss(
     logits:Tensor,     # (S,B,n_classes)
     labels:Tensor,     # (S,B) hard or (S,B,n_classes) soft
@@ -244,6 +245,7 @@ def member_loss(
 )->Tensor:             # (S,)
     "Mean cross-entropy of each member over its batch; of soft labels the divergence, times the temperature squared"
     labels,soft = labels.flatten(0, 1),labels.ndim == 3
+    if not soft: temperature = 1.
     each = F.cross_entropy((logits/temperature).flatten(0, 1), labels, reduction='none', label_smoothing=smoothing)
     if soft: each = temperature**2*(each-torch.special.entr(labels).sum(1))
     return each.view(logits.shape[:2]).mean(1)
@@ -278,7 +280,7 @@ def _member_backward(self:Ensemble, i, x, y, smoothing, temperature):
     loss.backward()
     return loss.detach(), logits.detach()
 
-# %% ../nbs/24_train.ipynb #e0555cf4
+# %% ../nbs/24_train.ipynb #ae68e50c
 def fit(
     net,                 # A name in `nets`, or a builder `(n_classes, shape) → nn.Module`
     train,               # A ClipSet, or one per seed, of equal sizes
@@ -296,12 +298,19 @@ def fit(
     ens   = Ensemble(net, len(sets[0].classes), sets[0].shape, seeds, dev, r.precision)
     batches = _Batches(sets, ens.seeds, r, dev)
     ens.epochs = max(r.epochs, math.ceil(r.min_steps/math.ceil(batches.n/r.batch)))
-    keep = checkpoint and _Checkpoint(checkpoint, recipe=asdict(r), seeds=ens.seeds, n=batches.n, shape=sets[0].shape)
+    keep = checkpoint and _Checkpoint(checkpoint, recipe=asdict(r), seeds=ens.seeds, net=net_name(net), sets=[_told_apart(o) for o in sets])
     with measure(dev) as ens.cost, seeded(ens.seeds[0], 'fit'): _train(ens, batches, r, on_batch, on_epoch, keep)
     if keep: ens.cost.seconds = keep.done(ens.cost.seconds)
     return ens
 
-# %% ../nbs/24_train.ipynb #22900c52
+# %% ../nbs/24_train.ipynb #234d0094
+def _told_apart(clips):
+    "What tells a set from others, quickly: its labels, a few of its clips, and weights that travel with it"
+    some  = [*clips.store.values()] if clips.nbytes < 2**24 else [clips.clips([0, len(clips)//2, len(clips)-1])]
+    marks = [f'{o.double().sum():.9g}' for o in (*some, *(v for k,v in clips.store.items() if '.' in k))]
+    return dict(labels=clips.labels.tolist(), shape=clips.shape, codec=clips.codec.name, marks=marks)
+
+# %% ../nbs/24_train.ipynb #321b4a9a
 def _train(ens, batches, r, on_batch, on_epoch, keep):
     "The loop of `fit`"
     opt,stop = optimisers[r.opt](list(ens.params.values()), r),_Patience(ens, r.patience)
@@ -332,7 +341,7 @@ def _step(ens, opt, batches, idx, epoch, r, on_batch):
     opt.step()
     return loss
 
-# %% ../nbs/24_train.ipynb #aca671ad
+# %% ../nbs/24_train.ipynb #2d5d3356
 class _Patience:
     "Remembers the weights of each member at the epoch at which its training loss had stopped falling"
     def __init__(self, ens, patience):
@@ -353,7 +362,7 @@ class _Patience:
         for i,kept in self.kept.items():
             for k,v in kept.items(): (self.ens.params if k in self.ens.params else self.ens.buffers)[k][i].copy_(v)
 
-# %% ../nbs/24_train.ipynb #9fc2c220
+# %% ../nbs/24_train.ipynb #1b2b1fec
 class _Checkpoint:
     "The state of `_train` in a file"
     def __init__(self, path, every=30., **key):
@@ -392,7 +401,7 @@ def _rng(state=None):
     torch.set_rng_state(state[0].cpu())
     if len(state) > 1: torch.cuda.set_rng_state(state[1].cpu())
 
-# %% ../nbs/24_train.ipynb #a89510d8
+# %% ../nbs/24_train.ipynb #2b430aeb
 @patch
 @torch.no_grad()
 def logits(self:Ensemble,
@@ -415,7 +424,7 @@ def embed(self:Ensemble, clips:ClipSet, batch:int=64)->Tensor:
     "Features (S,N,D) of every clip under every member"
     return self.logits(clips, batch, 'embed')
 
-# %% ../nbs/24_train.ipynb #c4fd5b1a
+# %% ../nbs/24_train.ipynb #6648b194
 def accuracy(
     ens:Ensemble,        # Trained networks
     test,                # A ClipSet, or a list of one per pass; each may be a tuple of one per member

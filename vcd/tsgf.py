@@ -76,7 +76,7 @@ def bn_gap(
     gaps = [far(m, rm)+far(v, rv) for (m,v),(rm,rv) in zip(stats, teacher)]
     return sum(g*(first if l == 0 else 1.) for l,g in enumerate(gaps))
 
-# %% ../nbs/41_tsgf.ipynb #01a2215b
+# %% ../nbs/41_tsgf.ipynb #b94c3418
 class Listener:
     "Hears what comes to every BatchNorm layer of a net"
     def __init__(self,
@@ -95,7 +95,8 @@ class Listener:
     def gap(self, W, first=1.):
         "The regulariser of what was heard last, (S,)"
         heard,self.heard = self.heard,[None]*len(self.norms)
-        return bn_gap([slot_stats(m, v, W) for m,v in heard], self.remembered, first)
+        pairs = [(slot_stats(*h, W), kept) for h,kept in zip(heard, self.remembered) if h is not None]   # a layer that a net does not use says nothing
+        return bn_gap(*zip(*pairs), first)
 
 # %% ../nbs/41_tsgf.ipynb #1a8c051a
 optimisers['recover'] = lambda ps, r: torch.optim.Adam(ps, r.lr, betas=(.5, .9), weight_decay=r.wd)   # SRe2L's recovery
@@ -172,7 +173,7 @@ def frozen_labels(job, small):
     mixed,how = soft_labels(job, ClipSet(small.codec.encode(x, torch.float32), small.labels, small.classes, small.codec, small.meta))
     return mixed, how | dict(mix='none', mix_how={})
 
-# %% ../nbs/41_tsgf.ipynb #43f2d8ce
+# %% ../nbs/41_tsgf.ipynb #8209aafd
 def frame_wise(
     small:ClipSet,  # Any set
 )->bool:
@@ -195,6 +196,7 @@ def check_tsgf(
     r:TSGFRecipe,   # How
 ):
     "Refuse what cannot work, in words"
+    if not isinstance(r.net, str): raise ValueError(f'net={r.net!r}: enter the net into `nets` and give its name, by which the teacher travels')
     if not trained_fields(small): raise ValueError(f'{small!r}: nothing that it stores can be moved by a gradient; start from `start_set`')
     if small.classes != train.classes: raise ValueError(f'teacher and set differ in their classes: {train.classes} and {small.classes}')
     if small.shape != train.shape: raise ValueError(f'{small!r} does not fit {train!r}: the same clip shape is wanted')
@@ -264,7 +266,7 @@ class TSGF(Job):
     def loss(self): return self.recipe.ce*self.history[-1][0]+max(0., self.bn)*self.history[-1][1]
     def __repr__(self): return f'TSGF of {len(self.y)} clips in {self.slots} slots, update {self.done} of {self.total}'
 
-# %% ../nbs/41_tsgf.ipynb #10db28c0
+# %% ../nbs/41_tsgf.ipynb #306cc139
 @patch
 def _inside(self:TSGF, v): return v if self.range is None else v.clamp(*self.range)
 
@@ -295,7 +297,7 @@ def hire(self:TSGF):
     if self.judge is None:   # seed 0: one for all seeds
         self.judge,cost = teacher(self.train, r.net, 0, self.device, **(r.teaching or {}))
         self.seconds['teacher'] = cost.seconds
-    self.net  = self.judge.member(0).requires_grad_(False)
+    self.net  = self.judge.member(0).requires_grad_(False).to(self.device)
     self.ears = Listener(self.net)
 
 # %% ../nbs/41_tsgf.ipynb #6badc2b1
@@ -335,7 +337,7 @@ def gradient(self:TSGF)->tuple:   # (slots,) each
     for v in self.moved: v.grad = None
     return tuple(map(torch.cat, zip(*map(self._part, torch.arange(self.slots).split(self.chunk)))))
 
-# %% ../nbs/41_tsgf.ipynb #8fdab36c
+# %% ../nbs/41_tsgf.ipynb #1faa1883
 @patch
 def update(self:TSGF):
     "One update of what is stored"
@@ -373,7 +375,7 @@ def key(self:TSGF)->str:
     "What a checkpoint belongs to: data, start, seed, teacher, and what of the recipe an update depends on"
     later = ('chunk', 'init', 'store', 'autoencoder', 'frames', 'resolution', 'labels', 'temperature', 'mix', *(['steps'] if self.recipe.schedule == 'none' else []))
     r     = {k: v for k,v in vars(self.recipe).items() if k not in later} | dict(net=net_key(self.recipe.net, self.C, self.train.shape))
-    return digest(kind='TSGF', train=fingerprint(self.train), small=fingerprint(self.small), seed=self.seed, judge=self.given and weights_key(self.given), **r)
+    return digest(kind='TSGF', on=self.device.type, train=fingerprint(self.train), small=fingerprint(self.small), seed=self.seed, judge=self.given and weights_key(self.given), **r)
 
 @patch
 def run(self:TSGF,
@@ -385,7 +387,7 @@ def run(self:TSGF,
     self.hire()
     return self.walk(self.total if steps is None else steps, checkpoint)
 
-# %% ../nbs/41_tsgf.ipynb #00720346
+# %% ../nbs/41_tsgf.ipynb #07595dda
 @patch
 def extract(self:TSGF)->ClipSet:
     "The small set as it is now, with its labels, and in its `meta` how to train on it"
@@ -397,6 +399,7 @@ def extract(self:TSGF)->ClipSet:
     store = {k: v.detach().cpu() for k,v in self.store.items()}
     plain = ClipSet(store, self.small.hard.cpu(), self.small.classes, self.small.codec, self.small.meta)
     small,training = labellings[self.recipe.labels](self, plain)
+    if small.soft: spent['clips'] = {'class': plain.hard.tolist()}   # a teacher may be wrong about a clip; what it was made for is known
     small.meta = small.meta | spent | dict(steps=self.done, curves=lines, teacher=self.recipe.net, training=training)
     return small
 
@@ -412,7 +415,8 @@ def tsgf(
     "Clips that a teacher takes for its training set, each frame moved as its saliency allows"
     r = TSGFRecipe().change(**kwargs)
     start = time.perf_counter()
-    with torch.device('meta'): check_norms(r.net, new_net(r.net, len(train.classes), train.shape), r.bn)
+    if isinstance(r.net, str):   # before anything is chosen by its features; else `check_tsgf` refuses it
+        with torch.device('meta'): check_norms(r.net, new_net(r.net, len(train.classes), train.shape), r.bn)
     small = start_set(train, vpc, r.init, r.store, seed, device, r.net, autoencoder=r.autoencoder, frames=r.frames, resolution=r.resolution)
     owed  = small.meta.pop('start_s')
     job   = TSGF(train, small, r, seed, device)
