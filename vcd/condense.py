@@ -142,9 +142,9 @@ methods['dfs'],methods['david'] = dfs,david
 methods['dfs_adam'] = partial(dfs, opt='adam', lr=.1)
 methods['david_balanced'] = partial(david, balance=True)
 
-# %% ../nbs/47_condense.ipynb #6a1b469f
+# %% ../nbs/47_condense.ipynb #28ad3f80
 methods['tsgf'] = tsgf
-methods['bn'],methods['sre2l'] = (partial(tsgf, **tsgf_parts[k]) for k in ('bn', 'sre2l'))
+methods.update({k: partial(tsgf, **tsgf_parts[k]) for k in ('bn', 'sre2l', 'sre2l_frames')})
 
 # %% ../nbs/47_condense.ipynb #d1815987
 def condense_once(
