@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['methods', 'told', 'keep_clips', 'keyframe', 'full', 'hyperparameters', 'check_hyperparameters', 'as_data', 'condense',
-           'condense_once']
+           'movies', 'condense_once']
 
-# %% ../nbs/47_condense.ipynb #33ff9f82
+# %% ../nbs/47_condense.ipynb #43122a7e
 import difflib, inspect
 from functools import partial
 from pathlib import Path
+
+import torch
 
 from .clips import ClipSet, load
 from .core import Registry, measure, pick_device
@@ -19,6 +21,7 @@ from .dfs import dfs
 from .gradients import dc
 from .latents import weights_dir
 from .match import dm
+from .movies import compress_clips, fit_budget
 from .run import commit, digest, environment
 import vcd.teacher   # for `dm_trained`
 from .tsgf import tsgf, tsgf_parts
@@ -68,13 +71,13 @@ def full(
     "Keep everything: the ceiling that the others are measured against"
     return ClipSet(train.store, train.labels, train.classes, train.codec, train.meta | dict(vpc=None))
 
-# %% ../nbs/47_condense.ipynb #b2b8cc00
+# %% ../nbs/47_condense.ipynb #2bbeca69
 def hyperparameters(
     method:str,  # A name in `methods`
 )->dict:         # Hyperparameter: default
     "What can be set about a method, and what it is if nothing is said"
     every = inspect.signature(methods[method]).parameters
-    return {k: p.default for k,p in every.items() if k not in ('train', 'vpc', 'seed', 'device', 'checkpoint')}
+    return {k: p.default for k,p in every.items() if k not in ('train', 'vpc', 'seed', 'device', 'checkpoint', 'header')}
 
 def check_hyperparameters(
     method:str,  # A name in `methods`
@@ -93,9 +96,9 @@ methods['videocompressa'] = videocompressa
 methods['videocompressa_fast'] = partial(videocompressa, hard=True, mix='latents', scorer='clips')
 methods['videocompressa_faithful'] = partial(videocompressa, select='uniform', task=0., fidelity=1., lr_latents=.03, steps=12, packing='int8')
 
-# %% ../nbs/47_condense.ipynb #f0f8c86a
+# %% ../nbs/47_condense.ipynb #296dc40e
 told = set('''method vpc condense_seed params versions condense_s condense_peak_mb index init init_index start_s loss steps updates
-    stage_s by_pass keys inserted resolutions policy teacher training curves'''.split())   # What `condense` and the methods say in `meta`; a set made of a made set does not inherit it
+    stage_s by_pass keys inserted resolutions policy teacher training curves movies'''.split())   # What `condense` and the methods say in `meta`; a set made of a made set does not inherit it
 
 def as_data(
     train:ClipSet,  # Any set, also one that was made
@@ -120,12 +123,13 @@ def condense(
     takes = inspect.signature(fn).parameters
     if vpc is None and takes['vpc'].default is takes['vpc'].empty: vpc = 1
     if method != 'full' and vpc is not None: check_vpc(train, vpc)
-    keep = dict(checkpoint=checkpoint) if 'checkpoint' in takes else {}
+    how  = {k: _plain(v) for k,v in (hyperparameters(method) | hp).items()}
+    what = dict(method=method, condense_seed=seed, params=how, versions=environment(dev := pick_device(device)))
+    late = dict(vpc=vpc, condense_s=-1e300/3, condense_peak_mb=-1e300/3)   # known in the end; as long as numbers can be
+    keep = {k: v for k,v in dict(checkpoint=checkpoint, header=late | what).items() if k in takes}
     train = as_data(train)
-    with measure(dev := pick_device(device)) as cost: small = fn(train, vpc=vpc, seed=seed, device=dev, **keep, **hp)
-    how = {k: _plain(v) for k,v in (hyperparameters(method) | hp).items()}
+    with measure(dev) as cost: small = fn(train, vpc=vpc, seed=seed, device=dev, **keep, **hp)
     took = dict(condense_s=cost.seconds, condense_peak_mb=cost.peak_mb)
-    what = dict(method=method, condense_seed=seed, params=how, versions=environment(dev))
     small.meta = dict(vpc=vpc) | took | small.meta | what
     return small
 
@@ -146,7 +150,38 @@ methods['david_balanced'] = partial(david, balance=True)
 methods['tsgf'] = tsgf
 methods.update({k: partial(tsgf, **tsgf_parts[k]) for k in ('bn', 'sre2l', 'sre2l_frames')})
 
-# %% ../nbs/47_condense.ipynb #d1815987
+# %% ../nbs/47_condense.ipynb #ac41fce4
+@methods
+def movies(
+    train:ClipSet,      # The whole set
+    vpc:int=None,       # Clips per class; None for what the budget holds, or for all
+    seed:int=0,         # Of the draw
+    device='auto',      # Where a selector works
+    bytes:int=None,     # Of the saved file: a budget to fill; None for fixed settings
+    codec:str='h264',   # A name in `coders`
+    crf:float=None,     # Quality, where no budget says it; None is 28
+    size:int=None,      # Height of the stored frames; None is the clips' own, or what a budget makes best use of
+    frames:int=None,    # Stored frames of a clip; None is all, or what a budget makes best use of
+    select:str='random',# A name in `selectors`
+    floor:float=26.,    # PSNR in dB below which a budget buys no more clips
+    header:dict=None,   # What will be written into the file besides
+)->ClipSet:             # Codec `video`
+    "Keep real clips as compressed video: so many bytes of them, or so many clips"
+    if bytes is not None and crf is not None: raise ValueError(f'{bytes=} and {crf=}: give the bytes and the quality is found, or the quality alone')
+    pick = lambda of, v, s: selectors[select](of, v, seed=s, device=device)[0]
+    if bytes is None:
+        idx   = torch.arange(len(train)) if vpc is None else pick(train, vpc, seed)
+        small = compress_clips(train.take(idx), codec, 28 if crf is None else crf, size, frames)
+        small.meta |= dict(index=idx.tolist())
+        return small
+    told_of = ClipSet(train.store, train.labels, train.classes, train.codec, train.meta | (header or {}))
+    small = fit_budget(told_of, bytes, seed, codec, vpc, size and (size,), frames and (frames,), floor, pick)
+    small.meta = {k: v for k,v in small.meta.items() if k not in (header or {})} | dict(vpc=len(small)//len(small.classes))
+    return small
+
+methods['movies_av1'] = partial(movies, codec='av1')
+
+# %% ../nbs/47_condense.ipynb #dae9e1c4
 def condense_once(
     folder,         # Where sets are left
     train:ClipSet,  # As for `condense`
