@@ -20,6 +20,7 @@ def options(method):
     if method.startswith('videocompressa'): return dict(frames=2, steps=1, autoencoder='tiny')
     if method in ('dm', 'dc', 'dsa', 'dfs', 'dfs_adam'): return dict(steps=1, batch=4)
     if method in ('tsgf', 'bn', 'sre2l', 'sre2l_frames'): return dict(steps=1, teaching=dict(epochs=1, batch=6))
+    if method == 'taught': return dict(autoencoder='tiny', teaching=dict(epochs=1, batch=6))
     if method == 'dm_latents': return dict(steps=1, batch=4, autoencoder='tiny')
     if method == 'dm_trained': return dict(steps=1, batch=4, trained=1, pool=1)
     if method.startswith('david'): return dict(steps=1, batch=4, rounds=2, actions=(2, 4), teaching=dict(epochs=1, batch=6))

@@ -146,9 +146,9 @@ methods['dfs'],methods['david'] = dfs,david
 methods['dfs_adam'] = partial(dfs, opt='adam', lr=.1)
 methods['david_balanced'] = partial(david, balance=True)
 
-# %% ../nbs/47_condense.ipynb #28ad3f80
+# %% ../nbs/47_condense.ipynb #723bcc2e
 methods['tsgf'] = tsgf
-methods.update({k: partial(tsgf, **tsgf_parts[k]) for k in ('bn', 'sre2l', 'sre2l_frames')})
+methods.update({k: partial(tsgf, **tsgf_parts[k]) for k in ('bn', 'sre2l', 'sre2l_frames', 'taught')})
 
 # %% ../nbs/47_condense.ipynb #ac41fce4
 @methods

@@ -98,7 +98,7 @@ class Listener:
         pairs = [(slot_stats(*h, W), kept) for h,kept in zip(heard, self.remembered) if h is not None]   # a layer that a net does not use says nothing
         return bn_gap(*zip(*pairs), first)
 
-# %% ../nbs/41_tsgf.ipynb #b0a98226
+# %% ../nbs/41_tsgf.ipynb #aa636bff
 optimisers['recover'] = lambda ps, r: torch.optim.Adam(ps, r.lr, betas=(.5, .9), weight_decay=r.wd)   # SRe2L's recovery
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ class TSGFRecipe(Settings):
 tsgf_parts = Registry('part of TSGF')   # Name: fields of `TSGFRecipe`
 tsgf_parts.update(bn=dict(mask='none', mix='none'), augment=dict(mask='none'), optimise=dict(mix='none'), tsgf={},
                   sre2l=dict(init='noise', mask='none', mix='none', bn=.01, first=10., jitter=4))
+tsgf_parts['taught'] = dict(steps=0, mask='none', mix='none', store='latents', labels='soft', temperature=1.)
 tsgf_parts['sre2l_frames'] = tsgf_parts['sre2l'] | dict(net='ConvNet2D-BN')
 
 # %% ../nbs/41_tsgf.ipynb #d2feb959
