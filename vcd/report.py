@@ -29,22 +29,24 @@ def load_rows(
     there = ', '.join(sorted(o.stem for o in outputs('rows').glob('*.csv'))) or 'none yet'
     raise FileNotFoundError(f"no rows of '{rows}': run its notebook first. Experiments with rows: {there}")
 
-# %% ../nbs/52_report.ipynb #431cb63a
-tells = 'init', 'store', 'resolution', 'search', 'opt'   # hyperparameters that make another form of a method
+# %% ../nbs/52_report.ipynb #9a1fc610
+tells = 'search', 'init', 'store', 'resolution', 'opt'   # hyperparameters that make another form of a method
 
 def forms(
     rows,  # As for `load_rows`
 )->pd.DataFrame:
     "Rows whose `method` says which form of it, where it has several"
     rows = load_rows(rows)
-    return rows.assign(method=[_form(o) for o in rows.to_dict('records')])
+    found = rows.get('vpc', pd.Series(index=rows.index, dtype=float)).where(~rows.method.str.startswith('movies'))   # of a budget the clips are what comes out
+    return rows.assign(method=[_form(o) for o in rows.to_dict('records')], vpc=found)
 
 def _form(o):
+    if o['method'].startswith('movies'): return f"{o['method']}, {o['bytes']/1000:.0f} kB"
     if o['method'].startswith('videocompressa'): return f"{o['method']}, K={o['kept_frames']:g}"
     said = ast.literal_eval(o['options']) if o['method'] in ('dm', 'dc', 'dfs', 'david') and isinstance(o.get('options'), str) else {}
     if o.get('variant') == 'none': said = dict(search='none', resolution=int(o['frames'])) | said   # of `e32_david_ablation`
     other = [o['variant']] if isinstance(o.get('variant'), str) and o['variant'] not in ('none', 'adaptive') else []
-    return ', '.join([o['method'], *other, *[f'{k}={v}' for k,v in said.items() if k in tells or (k, v) == ('steps', 0)]])
+    return ', '.join([o['method'], *other, *['steps=0']*(said.get('steps') == 0), *[f'{k}={said[k]}' for k in tells if k in said]])
 
 # %% ../nbs/52_report.ipynb #a5739ed7
 also_known = {'TSGF': 'tsgf', 'mask=none, mix=none': 'bn', 'mix=none, steps=0': 'random, live labels', 'labels=soft, mix=none, steps=0, store=latents': 'taught'}
