@@ -29,7 +29,7 @@ def load_rows(
     there = ', '.join(sorted(o.stem for o in outputs('rows').glob('*.csv'))) or 'none yet'
     raise FileNotFoundError(f"no rows of '{rows}': run its notebook first. Experiments with rows: {there}")
 
-# %% ../nbs/52_report.ipynb #9a1fc610
+# %% ../nbs/52_report.ipynb #8d75aa0b
 tells = 'search', 'init', 'store', 'resolution', 'opt'   # hyperparameters that make another form of a method
 
 def forms(
@@ -41,14 +41,14 @@ def forms(
     return rows.assign(method=[_form(o) for o in rows.to_dict('records')], vpc=found)
 
 def _form(o):
-    if o['method'].startswith('movies'): return f"{o['method']}, {o['bytes']/1000:.0f} kB"
+    if o['method'].startswith('movies'): return f"{o['method']}, {ast.literal_eval(o['options'])['bytes']/1000:g} kB"
     if o['method'].startswith('videocompressa'): return f"{o['method']}, K={o['kept_frames']:g}"
     said = ast.literal_eval(o['options']) if o['method'] in ('dm', 'dc', 'dfs', 'david') and isinstance(o.get('options'), str) else {}
     if o.get('variant') == 'none': said = dict(search='none', resolution=int(o['frames'])) | said   # of `e32_david_ablation`
     other = [o['variant']] if isinstance(o.get('variant'), str) and o['variant'] not in ('none', 'adaptive') else []
     return ', '.join([o['method'], *other, *['steps=0']*(said.get('steps') == 0), *[f'{k}={said[k]}' for k in tells if k in said]])
 
-# %% ../nbs/52_report.ipynb #a5739ed7
+# %% ../nbs/52_report.ipynb #37f925a5
 also_known = {'TSGF': 'tsgf', 'mask=none, mix=none': 'bn', 'mix=none, steps=0': 'random, live labels', 'labels=soft, mix=none, steps=0, store=latents': 'taught'}
 
 def method_rows()->pd.DataFrame:
@@ -56,6 +56,7 @@ def method_rows()->pd.DataFrame:
     rows,steps,parts,cuts = map(read_rows, ('e10_methods', 'e22_steps', 'e30_tsgf_ablation', 'e32_david_ablation'))
     if len(steps): steps = steps[steps.steps.eq(4) & steps['select'].eq('gumbel') & steps.options.eq("{'precision': 'bfloat16'}")]
     if len(parts): parts = parts.assign(method=parts.variant.map(also_known), variant=None).dropna(subset='method')
+    if len(cuts): cuts = cuts[cuts.variant.isin(('none', 'adaptive', 'balanced'))]
     return pd.concat([o for o in (rows, steps, parts, cuts) if len(o)] or [rows], ignore_index=True)
 
 # %% ../nbs/52_report.ipynb #b425cb56
