@@ -280,7 +280,7 @@ def check_export()->str:
     findings += [f'vcd/{o} is not what its notebook exports; run nbdev_export' for o in differ]
     return _settle('vcd/ is what the notebooks export', sorted(findings))
 
-# %% ../nbs/90_house.ipynb #170aab2b
+# %% ../nbs/90_house.ipynb #7e72faf9
 def readme(
     path=None,  # The notebook; None is nbs/index.ipynb
 )->str:         # The text of README.md
@@ -304,9 +304,10 @@ def _output(o):
     return f'```\n{text.rstrip()}\n```' if text.strip() and o.get('name') != 'stderr' else ''
 
 def _turn_links(text, folder):
-    "Relative targets of links and pictures, as seen from the folder above"
+    "Relative targets of links and pictures, as seen from the folder above; code is left as it is"
     turn = lambda m: m[1] + os.path.normpath(os.path.join(folder, m[2])).replace(os.sep, '/')
-    return re.sub(r'(\]\(|\bsrc=")(?![a-z]+:|#|/)([^)"\s]+)', turn, text)
+    prose = lambda o: re.sub(r'(\]\(|\bsrc=")(?![a-z]+:|#|/)([^)"\s]+)', turn, o)
+    return ''.join(o if i % 2 else prose(o) for i,o in enumerate(re.split(r'(```.*?```|`[^`\n]+`)', text, flags=re.S)))
 
 # %% ../nbs/90_house.ipynb #50b05cf3
 def write_readme()->Path:
