@@ -6,16 +6,16 @@
 __all__ = ['methods', 'told', 'keep_clips', 'keyframe', 'full', 'hyperparameters', 'check_hyperparameters', 'as_data', 'condense',
            'movies', 'condense_once']
 
-# %% ../nbs/47_condense.ipynb #43122a7e
+# %% ../nbs/47_condense.ipynb #0f2daa43
 import difflib, inspect
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from .clips import ClipSet, load
+from .clips import ClipSet, fingerprint, load
 from .core import Registry, measure, pick_device
-from .coreset import check_vpc, fingerprint, keep_frames, random_clips, selectors
+from .coreset import check_vpc, keep_frames, random_clips, selectors
 from .david import david
 from .dfs import dfs
 from .gradients import dc

@@ -6,7 +6,7 @@
 __all__ = ['distances_to', 'ablations', 'distance', 'distance_per_feature', 'closeness', 'Policy', 'DavidRecipe',
            'resolutions_of', 'side_by_side', 'Together', 'balanced', 'DAViD', 'david', 'draw_policy', 'group_means']
 
-# %% ../nbs/43_david.ipynb #70fc30ba
+# %% ../nbs/43_david.ipynb #5105d751
 import time
 from dataclasses import dataclass
 
@@ -16,10 +16,9 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from torch import Tensor
 
-from .clips import ClipSet
+from .clips import ClipSet, fingerprint
 from .codecs import cut_videos, divisors
 from .core import Registry, generator, pick_device, sub_seed
-from .coreset import fingerprint
 from .match import Matching, MatchRecipe, class_means, class_table, dm_loss, start_set
 from .nets import net_key
 from .run import Job, digest

@@ -6,7 +6,7 @@
 __all__ = ['recipes', 'test_samplings', 'recipe_for', 'scorer_of', 'all_frames', 'spread_frames', 'scored_frames', 'sample_like',
            'evaluate', 'as_told', 'chance_row']
 
-# %% ../nbs/50_evaluate.ipynb #4c29cbbc
+# %% ../nbs/50_evaluate.ipynb #d4104b0a
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +18,7 @@ from .core import Registry, device_name, pick_device
 from .coreset import frame_repeats
 from .gumbel import LatentScorer, top_frames
 from .latents import encode_clips
-from .nets import FrameScorer, least_frames, net_name
+from .nets import FrameScorer, least_frames
 from .train import Ensemble, Recipe, accuracy, fit
 from .video import sample_frames
 
@@ -99,7 +99,7 @@ def sample_like(
     sample = test_samplings[how]
     return sample(clips, small, device) if small.shape[0] < clips.shape[0] else clips
 
-# %% ../nbs/50_evaluate.ipynb #d121d72f
+# %% ../nbs/50_evaluate.ipynb #494e63a9
 def evaluate(
     small,                # The set to train on, or one per seed
     test,                 # The test ClipSet, or one per test pass
@@ -119,7 +119,7 @@ def evaluate(
     _check(sets, tests)
     if len({*map(len, sets)}) > 1: return _apart(sets, test, seeds, checkpoint, net=net, recipe=recipe, train=train, device=device, sampling=sampling)
     r     = as_told(r, sets)
-    names = dict(net=net_name(net), recipe=recipe if isinstance(recipe, str) else 'custom')
+    names = dict(net=net if isinstance(net, str) else getattr(net, '__name__', str(net)), recipe=recipe if isinstance(recipe, str) else 'custom')
     ways  = _ways(sets, tests, net, sampling, device)
     first = next(iter(ways.values()))
     look  = lambda e, ens: ens.notes.append(accuracy(ens, first, r)) if r.test_every and (e+1) % r.test_every == 0 else None

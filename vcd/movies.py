@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['coders', 'Coder', 'find_coder', 'encode_stream', 'decode_stream', 'Video', 'shrink_clips', 'Trials', 'compress_clips',
-           'fidelity', 'draw_clips', 'finest', 'fit_budget']
+           'fidelity', 'finest', 'fit_budget']
 
-# %% ../nbs/26_movies.ipynb #20e50d5e
+# %% ../nbs/26_movies.ipynb #8f021061
 import io, os
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
 
-from .clips import ClipSet, codecs
+from .clips import ClipSet, codecs, draw_clips
 from .codecs import file_bytes
 from .core import Registry, generator
 from .latents import psnr
@@ -225,16 +225,7 @@ def fidelity(
     "PSNR against the originals, at their size and length, averaged over the clips"
     return torch.cat([psnr(small.clips(i).cpu(), clips.clips(i).cpu()) for i in torch.arange(len(clips)).split(batch)]).mean().item()
 
-# %% ../nbs/26_movies.ipynb #87b05109
-def draw_clips(
-    train:ClipSet,  # The set to choose from
-    vpc:int,        # Clips per class
-    seed:int=0,     # Of the draw
-)->Tensor:          # Indices, those of `vpc=1` among those of `vpc=5`
-    "Clips drawn as `selectors['random']` draws them"
-    own = [(train.of_class(c).cpu(), c) for c in range(len(train.classes))]
-    return torch.cat([i[torch.randperm(len(i), generator=generator(seed, 'random', train.classes[c]))[:vpc]] for i,c in own])
-
+# %% ../nbs/26_movies.ipynb #a14a3b9a
 def finest(
     crfs,   # CRFs, rising
     fits,   # Says of one whether it is coarse enough; what is coarser than that is too

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['windows', 'frame_differences', 'saliency', 'smoothed_back', 'SaliencyFilter', 'draw_saliency', 'saliency_mix']
 
-# %% ../nbs/33_saliency.ipynb #a4d4888c
+# %% ../nbs/33_saliency.ipynb #4a4b65b1
 import math, warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import matplotlib.pyplot as plt
 import torch
@@ -72,7 +72,7 @@ def smoothed_back(
     there = w.cumsum(0)[torch.arange(d.shape[1], device=d.device).clamp_max(age)]
     return (past*w.flip(0)).sum(2)/there
 
-# %% ../nbs/33_saliency.ipynb #9b4421ba
+# %% ../nbs/33_saliency.ipynb #2f250d57
 _alike = 1e-6   # A range of saliency below which the frames of a clip count as alike
 
 @dataclass(frozen=True)
@@ -92,6 +92,8 @@ class SaliencyFilter(Settings):
         if self.by != 'absolute' and not 0 <= self.eps <= 1:
             raise ValueError(f"eps={self.eps} by '{self.by}' is a share, from 0 to 1; give .75, or a saliency with by='absolute'")
 
+    @classmethod
+    def of(cls, recipe): return cls(**{f.name: getattr(recipe, f.name) for f in fields(cls)})   # As the fields of a recipe say
     def saliency(self, x): return saliency(x, int(self.k), self.window)   # Of clips `x`, (N,T)
     def keys(self, s): return s > self.threshold(s)                       # Which frames are key frames, given `saliency`
 

@@ -180,7 +180,7 @@ def layer_statistics(
         sums,n = [a+b for a,b in zip(sums, part)] if sums else part,n+int(mask.sum())
     return [((a/n).float(), (b/n-(a/n).square()).clamp_min(0).float()) for a,b in sums]
 
-# %% ../nbs/63_sequence_sets.ipynb #10447ba2
+# %% ../nbs/63_sequence_sets.ipynb #7fd0743e
 @dataclass(frozen=True)
 class SequenceRecipe(Settings):
     "How vectors are optimised"
@@ -199,7 +199,7 @@ class SequenceRecipe(Settings):
     signed:bool   = False       # and whether frames above it go backwards (Table 9)
 
     @property
-    def filter(self): return SaliencyFilter(window=self.window, k=self.k, eps=self.eps, by=self.by, signed=self.signed)
+    def filter(self): return SaliencyFilter.of(self)
 
 def run_mask(
     x:Tensor,               # Vectors (V,D)
@@ -211,7 +211,7 @@ def run_mask(
     parts = x.split(owner.unique_consecutive(return_counts=True)[1].tolist())
     return torch.cat([one(o) if len(o) > 1 else o.new_ones(1) for o in parts])[:, None]
 
-# %% ../nbs/63_sequence_sets.ipynb #42a1dbce
+# %% ../nbs/63_sequence_sets.ipynb #55f4466d
 class SequenceTSGF(Job):
     "Optimisation of a condensed set's vectors under a frozen teacher"
     units,stage = 'steps','synthesis'
@@ -251,11 +251,11 @@ class SequenceTSGF(Job):
         ce = segment_loss(z, self.y, self.mask, smooth=0)/len(z)
         st = sum((a-m).norm() + (b-v).norm() for h,(m,v) in zip(seen, self.goals) for a,b in [frame_statistics(h, self.mask)])/len(seen)
         if not (ce.isfinite() and st.isfinite()): raise FloatingPointError(f'diverged in update {self.done+1}: the state after update {self.done} is kept; try a lower lr than {r.lr:g}')
-        self.moving = True
+        loss,self.moving = r.ce*ce + r.stats*st,True
         for g in self.opt.param_groups: g['lr'] = r.lr*schedules[r.schedule](self.done/r.steps)
-        self.opt.zero_grad(); (r.ce*ce + r.stats*st).backward(); self.opt.step()
+        self.opt.zero_grad(); loss.backward(); self.opt.step()
         if r.mask == 'update': self.x.data.copy_(old + run_mask(old, self.owner, r.filter)*(self.x.data-old))
-        self.history.append(dict(loss=(r.ce*ce + r.stats*st).item(), ce=ce.item(), stats=st.item()))
+        self.history.append(dict(loss=loss.item(), ce=ce.item(), stats=st.item()))
         self.done += 1; self.moving = False
 
 def _warn(M, r):

@@ -6,7 +6,7 @@
 __all__ = ['trained_state', 'weights_key', 'teacher', 'expert_nets', 'trained_network', 'static_clips', 'class_dynamics',
            'most_dynamic']
 
-# %% ../nbs/35_teacher.ipynb #3e836ea7
+# %% ../nbs/35_teacher.ipynb #d2cf4bcd
 import hashlib, time
 from dataclasses import asdict
 
@@ -15,9 +15,8 @@ from fastcore.meta import delegates
 from torch import nn
 
 import vcd.codecs   # for `pick`
-from .clips import ClipSet
+from .clips import ClipSet, fingerprint
 from .core import Cost, generator, pick_device, sub_seed
-from .coreset import fingerprint
 from .match import Matching, sources
 from .nets import net_key, nets
 from .run import cache_dir, digest, memo

@@ -6,7 +6,7 @@
 __all__ = ['optimisers', 'schedules', 'Ensemble', 'Feed', 'Recipe', 'standardise_batch', 'teacher_of', 'member_loss', 'fit',
            'accuracy']
 
-# %% ../nbs/24_train.ipynb #4657636b
+# %% ../nbs/24_train.ipynb #d4573d7e
 import copy, math, time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from .augment import augments, mixes
-from .clips import ClipSet, denormalise, normalise
+from .clips import ClipSet, denormalise, fingerprint, normalise
 from .core import Registry, Settings, autocast, generator, keep_freed_memory, measure, pick_device, progress, seeded
 from .nets import net_name, new_net
 from .run import digest, load_state, save_state
@@ -280,7 +280,7 @@ def _member_backward(self:Ensemble, i, x, y, smoothing, temperature):
     loss.backward()
     return loss.detach(), logits.detach()
 
-# %% ../nbs/24_train.ipynb #ae68e50c
+# %% ../nbs/24_train.ipynb #289e41bc
 def fit(
     net,                 # A name in `nets`, or a builder `(n_classes, shape) → nn.Module`
     train,               # A ClipSet, or one per seed, of equal sizes
@@ -298,19 +298,12 @@ def fit(
     ens   = Ensemble(net, len(sets[0].classes), sets[0].shape, seeds, dev, r.precision)
     batches = _Batches(sets, ens.seeds, r, dev)
     ens.epochs = max(r.epochs, math.ceil(r.min_steps/math.ceil(batches.n/r.batch)))
-    keep = checkpoint and _Checkpoint(checkpoint, recipe=asdict(r), seeds=ens.seeds, net=net_name(net), sets=[_told_apart(o) for o in sets])
+    keep = checkpoint and _Checkpoint(checkpoint, recipe=asdict(r), seeds=ens.seeds, net=net_name(net), sets=[*map(fingerprint, sets)])
     with measure(dev) as ens.cost, seeded(ens.seeds[0], 'fit'): _train(ens, batches, r, on_batch, on_epoch, keep)
     if keep: ens.cost.seconds = keep.done(ens.cost.seconds)
     return ens
 
-# %% ../nbs/24_train.ipynb #234d0094
-def _told_apart(clips):
-    "What tells a set from others, quickly: its labels, a few of its clips, and weights that travel with it"
-    some  = [*clips.store.values()] if clips.nbytes < 2**24 else [clips.clips([0, len(clips)//2, len(clips)-1])]
-    marks = [f'{o.double().sum():.9g}' for o in (*some, *(v for k,v in clips.store.items() if '.' in k))]
-    return dict(labels=clips.labels.tolist(), shape=clips.shape, codec=clips.codec.name, marks=marks)
-
-# %% ../nbs/24_train.ipynb #321b4a9a
+# %% ../nbs/24_train.ipynb #22900c52
 def _train(ens, batches, r, on_batch, on_epoch, keep):
     "The loop of `fit`"
     opt,stop = optimisers[r.opt](list(ens.params.values()), r),_Patience(ens, r.patience)
@@ -341,7 +334,7 @@ def _step(ens, opt, batches, idx, epoch, r, on_batch):
     opt.step()
     return loss
 
-# %% ../nbs/24_train.ipynb #2d5d3356
+# %% ../nbs/24_train.ipynb #aca671ad
 class _Patience:
     "Remembers the weights of each member at the epoch at which its training loss had stopped falling"
     def __init__(self, ens, patience):
@@ -362,7 +355,7 @@ class _Patience:
         for i,kept in self.kept.items():
             for k,v in kept.items(): (self.ens.params if k in self.ens.params else self.ens.buffers)[k][i].copy_(v)
 
-# %% ../nbs/24_train.ipynb #1b2b1fec
+# %% ../nbs/24_train.ipynb #9fc2c220
 class _Checkpoint:
     "The state of `_train` in a file"
     def __init__(self, path, every=30., **key):
@@ -401,7 +394,7 @@ def _rng(state=None):
     torch.set_rng_state(state[0].cpu())
     if len(state) > 1: torch.cuda.set_rng_state(state[1].cpu())
 
-# %% ../nbs/24_train.ipynb #2b430aeb
+# %% ../nbs/24_train.ipynb #a89510d8
 @patch
 @torch.no_grad()
 def logits(self:Ensemble,
@@ -424,7 +417,7 @@ def embed(self:Ensemble, clips:ClipSet, batch:int=64)->Tensor:
     "Features (S,N,D) of every clip under every member"
     return self.logits(clips, batch, 'embed')
 
-# %% ../nbs/24_train.ipynb #6648b194
+# %% ../nbs/24_train.ipynb #c4fd5b1a
 def accuracy(
     ens:Ensemble,        # Trained networks
     test,                # A ClipSet, or a list of one per pass; each may be a tuple of one per member

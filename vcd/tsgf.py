@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['tsgf_parts', 'labellings', 'ClipStats', 'clip_stats', 'slot_stats', 'bn_gap', 'Listener', 'TSGFRecipe', 'hard_labels',
-           'live_labels', 'soft_labels', 'frozen_labels', 'frame_wise', 'pixel_range', 'check_tsgf', 'check_norms',
-           'slots_of', 'TSGF', 'tsgf']
+           'live_labels', 'soft_labels', 'frozen_labels', 'frame_wise', 'pixel_range', 'check_tsgf', 'check_teacher',
+           'check_norms', 'slots_of', 'TSGF', 'tsgf']
 
-# %% ../nbs/41_tsgf.ipynb #bd6d54d8
-import copy, math, time
+# %% ../nbs/41_tsgf.ipynb #f0387f31
+import copy, math
 from dataclasses import dataclass, fields
 
 import torch
@@ -18,11 +18,10 @@ from fastcore.meta import delegates
 from torch import Tensor, nn
 
 from .augment import mixes
-from .clips import ClipSet, Pixels, normalise
+from .clips import ClipSet, Pixels, fingerprint, normalise
 from .core import Registry, Settings, autocast, generator, keep_freed_memory, pick_device
-from .coreset import fingerprint
-from .match import class_table, clips_at_once, start_set, trained_fields
-from .nets import net_key, new_net, nets
+from .match import class_table, clips_at_once, recipe_key, started, thinned, trained_fields
+from .nets import new_net, nets
 from .run import Job, digest
 from .saliency import SaliencyFilter
 from .teacher import teacher, weights_key
@@ -98,7 +97,7 @@ class Listener:
         pairs = [(slot_stats(*h, W), kept) for h,kept in zip(heard, self.remembered) if h is not None]   # a layer that a net does not use says nothing
         return bn_gap(*zip(*pairs), first)
 
-# %% ../nbs/41_tsgf.ipynb #aa636bff
+# %% ../nbs/41_tsgf.ipynb #5f595691
 optimisers['recover'] = lambda ps, r: torch.optim.Adam(ps, r.lr, betas=(.5, .9), weight_decay=r.wd)   # SRe2L's recovery
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ class TSGFRecipe(Settings):
     precision:str     = 'auto'          # 'float32', 'bfloat16', or 'auto': bfloat16 on a GPU that has it
 
     @property
-    def filter(self): return SaliencyFilter(**{f.name: getattr(self, f.name) for f in fields(SaliencyFilter)})
+    def filter(self): return SaliencyFilter.of(self)
     @property
     def mixing(self):
         "How a network is to mix the clips, for `meta`"
@@ -175,7 +174,7 @@ def frozen_labels(job, small):
     mixed,how = soft_labels(job, ClipSet(small.codec.encode(x, torch.float32), small.labels, small.classes, small.codec, small.meta))
     return mixed, how | dict(mix='none', mix_how={})
 
-# %% ../nbs/41_tsgf.ipynb #8209aafd
+# %% ../nbs/41_tsgf.ipynb #c279e3b1
 def frame_wise(
     small:ClipSet,  # Any set
 )->bool:
@@ -198,7 +197,7 @@ def check_tsgf(
     r:TSGFRecipe,   # How
 ):
     "Refuse what cannot work, in words"
-    if not isinstance(r.net, str): raise ValueError(f'net={r.net!r}: enter the net into `nets` and give its name, by which the teacher travels')
+    check_teacher(train, r)
     if not trained_fields(small): raise ValueError(f'{small!r}: nothing that it stores can be moved by a gradient; start from `start_set`')
     if small.classes != train.classes: raise ValueError(f'teacher and set differ in their classes: {train.classes} and {small.classes}')
     if small.shape != train.shape: raise ValueError(f'{small!r} does not fit {train!r}: the same clip shape is wanted')
@@ -210,6 +209,13 @@ def check_tsgf(
     optimisers[r.opt],schedules[r.schedule],mixes[r.mix],labellings[r.labels],r.filter
     least = torch.bincount(slots_of(small)).min().item()
     if least < 2: raise ValueError(f'a slot with a clip of one class only: BatchNorm statistics of one clip are degenerate; give every class as many clips, and two classes at least')
+
+def check_teacher(
+    train:ClipSet,  # The real clips
+    r:TSGFRecipe,   # How
+):
+    "Refuse a teacher that has no name, or no BatchNorm where Eq. 5 is wanted"
+    if not isinstance(r.net, str): raise ValueError(f'net={r.net!r}: enter the net into `nets` and give its name, by which the teacher travels')
     with torch.device('meta'): check_norms(r.net, new_net(r.net, len(train.classes), train.shape), r.bn)
 
 def check_norms(
@@ -339,7 +345,7 @@ def gradient(self:TSGF)->tuple:   # (slots,) each
     for v in self.moved: v.grad = None
     return tuple(map(torch.cat, zip(*map(self._part, torch.arange(self.slots).split(self.chunk)))))
 
-# %% ../nbs/41_tsgf.ipynb #1faa1883
+# %% ../nbs/41_tsgf.ipynb #f13902de
 @patch
 def update(self:TSGF):
     "One update of what is stored"
@@ -375,9 +381,8 @@ def restore(self:TSGF, s):
 @patch(as_prop=True)
 def key(self:TSGF)->str:
     "What a checkpoint belongs to: data, start, seed, teacher, and what of the recipe an update depends on"
-    later = ('chunk', 'init', 'store', 'autoencoder', 'frames', 'resolution', 'labels', 'temperature', 'mix', *(['steps'] if self.recipe.schedule == 'none' else []))
-    r     = {k: v for k,v in vars(self.recipe).items() if k not in later} | dict(net=net_key(self.recipe.net, self.C, self.train.shape))
-    return digest(kind='TSGF', on=self.device.type, train=fingerprint(self.train), small=fingerprint(self.small), seed=self.seed, judge=self.given and weights_key(self.given), **r)
+    asked = dict(on=self.device.type, judge=self.given and weights_key(self.given))   # which teacher
+    return digest(kind='TSGF', train=fingerprint(self.train), small=fingerprint(self.small), seed=self.seed, **asked, **recipe_key(self, 'labels', 'temperature', 'mix'))
 
 @patch
 def run(self:TSGF,
@@ -389,14 +394,12 @@ def run(self:TSGF,
     self.hire()
     return self.walk(self.total if steps is None else steps, checkpoint)
 
-# %% ../nbs/41_tsgf.ipynb #07595dda
+# %% ../nbs/41_tsgf.ipynb #e1be3afb
 @patch
 def extract(self:TSGF)->ClipSet:
     "The small set as it is now, with its labels, and in its `meta` how to train on it"
     self.hire()
-    n     = max(1, math.ceil(len(self.history)/100))
-    parts = [self.history[i:i+n] for i in range(0, len(self.history), n)]
-    lines = {k: [float(f'{sum(p[j] for p in o)/len(o):.6g}') for o in parts] for j,k in enumerate(('ce', 'bn'))}
+    lines = {k: [float(f'{v:.6g}') for v in thinned([h[j] for h in self.history])] for j,k in enumerate(('ce', 'bn'))}
     spent = dict(stage_s=dict(self.seconds), condense_s=sum(self.seconds.values()))
     store = {k: v.detach().cpu() for k,v in self.store.items()}
     plain = ClipSet(store, self.small.hard.cpu(), self.small.classes, self.small.codec, self.small.meta)
@@ -416,13 +419,10 @@ def tsgf(
 )->ClipSet:           # With `training`, `teacher`, `curves` and `stage_s` in its `meta`
     "Clips that a teacher takes for its training set, each frame moved as its saliency allows"
     r = TSGFRecipe().change(**kwargs)
-    start = time.perf_counter()
-    if isinstance(r.net, str):   # before anything is chosen by its features; else `check_tsgf` refuses it
-        with torch.device('meta'): check_norms(r.net, new_net(r.net, len(train.classes), train.shape), r.bn)
-    small = start_set(train, vpc, r.init, r.store, seed, device, r.net, autoencoder=r.autoencoder, frames=r.frames, resolution=r.resolution)
-    owed  = small.meta.pop('start_s')
-    job   = TSGF(train, small, r, seed, device)
-    job.seconds['synthesis'] += owed+time.perf_counter()-start
-    small = job.run(checkpoint=checkpoint).extract()
+    check_teacher(train, r)   # before anything is chosen by its features
+    small,begun = started(train, vpc, r, seed, device)
+    job = TSGF(train, small, r, seed, device).run(checkpoint=checkpoint)
+    job.seconds['synthesis'] += begun
+    small = job.extract()
     small.meta |= dict(vpc=vpc)
     return small

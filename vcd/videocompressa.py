@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['adam_rows', 'LatentTable', 'CompressaRecipe', 'Compression', 'videocompressa']
 
-# %% ../nbs/40_videocompressa.ipynb #d4394916
+# %% ../nbs/40_videocompressa.ipynb #ab205fd6
 import math, tempfile, time
 from copy import copy
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from fastcore.meta import delegates
 from torch import Tensor
 
 from .augment import augments
-from .clips import ClipSet
+from .clips import ClipSet, fingerprint
 from .core import Settings, autocast, generator, keep_freed_memory, pick_device, progress, seeded
-from .coreset import check_vpc, fingerprint, frame_repeats, selectors
+from .coreset import check_vpc, frame_repeats, selectors
 from .gumbel import LatentScorer, expected_frames, final_frames, fixed_frames, frame_selectors, straight_through, tau_at
 from .latents import Latents, autoencoder, check_packing, decoder_tensors, encode_clips, repack
 from .nets import FrameScorer, least_frames, nets
