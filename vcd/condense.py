@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['methods', 'told', 'keep_clips', 'keyframe', 'full', 'hyperparameters', 'check_hyperparameters', 'as_data', 'condense',
-           'movies', 'condense_once']
+           'movies', 'movies_taught', 'condense_once']
 
-# %% ../nbs/47_condense.ipynb #0f2daa43
+# %% ../nbs/47_condense.ipynb #7da40667
 import difflib, inspect
 from functools import partial
 from pathlib import Path
 
 import torch
+from fastcore.meta import delegates
 
 from .clips import ClipSet, fingerprint, load
 from .core import Registry, measure, pick_device
@@ -23,7 +24,7 @@ from .latents import weights_dir
 from .match import dm
 from .movies import compress_clips, fit_budget
 from .run import commit, digest, environment
-import vcd.teacher   # for `dm_trained`
+from .teacher import teacher   # also registers what `dm_trained` draws
 from .tsgf import tsgf, tsgf_parts
 from .videocompressa import videocompressa
 
@@ -150,7 +151,7 @@ methods['david_balanced'] = partial(david, balance=True)
 methods['tsgf'] = tsgf
 methods.update({k: partial(tsgf, **tsgf_parts[k]) for k in ('bn', 'sre2l', 'sre2l_frames', 'taught')})
 
-# %% ../nbs/47_condense.ipynb #ac41fce4
+# %% ../nbs/47_condense.ipynb #cb9bae85
 @methods
 def movies(
     train:ClipSet,      # The whole set
@@ -180,6 +181,28 @@ def movies(
     return small
 
 methods['movies_av1'] = partial(movies, codec='av1')
+
+@methods
+@delegates(movies)
+def movies_taught(
+    train:ClipSet,         # The whole set
+    vpc:int=None,          # As for `movies`, and so are the others
+    seed:int=0,            # Of the draw
+    device='auto',         # Where the teacher works
+    net='ConvNet3D-BN',    # The teacher: a name in `nets`
+    teaching:dict=None,    # Fields of its `Recipe`, where not the defaults
+    header:dict=None,      # What will be written into the file besides
+    **kwargs,
+)->ClipSet:                # Codec `video`, soft labels
+    "`movies` with a teacher's answers to the original clips for labels"
+    guide,spent = teacher(train, net, 0, device, **(teaching or {}))
+    said = dict(teacher=net, training=dict(mix='none', mix_how={}, temperature=1.))
+    with measure(device) as now:
+        meta  = train.meta | dict(clips=train.meta.get('clips', {}) | {'class': train.hard.tolist()})
+        heard = ClipSet(train.store, guide.logits(train)[0].softmax(1), train.classes, train.codec, meta)
+        small = movies(heard, vpc, seed, device, header=(header or {}) | said, **kwargs)
+    small.meta |= said | dict(condense_s=now.seconds+spent.seconds, condense_peak_mb=max(now.peak_mb, spent.peak_mb))
+    return small
 
 # %% ../nbs/47_condense.ipynb #dae9e1c4
 def condense_once(

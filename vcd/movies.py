@@ -288,7 +288,7 @@ def fill(self:_Plan, vpc):
     for o in dict.fromkeys([form, min(self.forms)]):
         if got := _fill(self.chosen(vpc), self.codec, o, self.budget): return got
 
-# %% ../nbs/26_movies.ipynb #8314d6a1
+# %% ../nbs/26_movies.ipynb #f1832525
 def _fill(clips, codec, form, budget):
     "The finest encoding in the budget, alone or joined, and its PSNR; None if none fits"
     lo,hi,step = find_coder(codec).crfs
@@ -313,6 +313,7 @@ def fit_budget(
     "Real clips as compressed video, as good and as many as a number of bytes holds"
     said  = dict(movies=dict(budget=int(budget), floor=floor, psnr=99.99))   # in the file, so it is counted
     known = {k: v for k,v in train.meta.items() if k != 'clips'}   # fifty bytes of names a clip; `index` says which they are
+    if train.soft: known['clips'] = {'class': train.hard.tolist()}   # a teacher may be wrong about a clip
     train = ClipSet(train.store, train.labels, train.classes, train.codec, known | said)
     plan  = _Plan(train, budget, seed, codec, sizes, frames, pick, probe)
     most  = torch.bincount(train.hard, minlength=len(train.classes)).min().item()

@@ -29,7 +29,7 @@ def load_rows(
     there = ', '.join(sorted(o.stem for o in outputs('rows').glob('*.csv'))) or 'none yet'
     raise FileNotFoundError(f"no rows of '{rows}': run its notebook first. Experiments with rows: {there}")
 
-# %% ../nbs/52_report.ipynb #8d75aa0b
+# %% ../nbs/52_report.ipynb #846e8478
 tells = 'search', 'init', 'store', 'resolution', 'opt'   # hyperparameters that make another form of a method
 
 def forms(
@@ -41,7 +41,9 @@ def forms(
     return rows.assign(method=[_form(o) for o in rows.to_dict('records')], vpc=found)
 
 def _form(o):
-    if o['method'].startswith('movies'): return f"{o['method']}, {ast.literal_eval(o['options'])['bytes']/1000:g} kB"
+    if o['method'].startswith('movies'):
+        said = ast.literal_eval(o['options'])
+        return f"{o['method']}, {said['bytes']/1000:g} kB" + (f", {said['floor']:g} dB" if 'floor' in said else '')
     if o['method'].startswith('videocompressa'): return f"{o['method']}, K={o['kept_frames']:g}"
     said = ast.literal_eval(o['options']) if o['method'] in ('dm', 'dc', 'dfs', 'david') and isinstance(o.get('options'), str) else {}
     if o.get('variant') == 'none': said = dict(search='none', resolution=int(o['frames'])) | said   # of `e32_david_ablation`
