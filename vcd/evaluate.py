@@ -38,8 +38,9 @@ recipes['cpu-long'] = recipes['cpu'].change(epochs=40)   # for the whole set, wh
 recipes['tour']  = recipes['cpu'].change(epochs=8, min_steps=60, augment='none', precision='float32', nets=2)   # a flip would turn left into right
 recipes['smoke'] = recipes['cpu'].change(epochs=2, min_steps=20, precision='float32', nets=2)
 
-# %% ../nbs/50_evaluate.ipynb #62076cd0
+# %% ../nbs/50_evaluate.ipynb #987072be
 recipes['cpu:ConvNet2D'] = recipes['cpu'].change(frames=2, lr=.003)
+recipes.update({f'cpu:{o}': recipes['cpu'].change(frames=2) for o in ('RNN', 'GRU', 'CNN+RNN', 'CNN+GRU', 'CNN+LSTM')})
 
 def recipe_for(
     recipe,  # A name in `recipes`, or a Recipe

@@ -27,15 +27,15 @@ from .saliency import SaliencyFilter
 from .teacher import teacher, weights_key
 from .train import optimisers, schedules
 
-# %% ../nbs/41_tsgf.ipynb #b7cac19e
+# %% ../nbs/41_tsgf.ipynb #68b4114b
 class ClipStats(torch.autograd.Function):
-    "Mean and variance of every clip and channel, read once, and one multiply-add on the way back"
+    "Mean and variance of every clip and channel, and one multiply-add on the way back"
     @staticmethod
     def forward(ctx, x):
         wide = x if x.dtype == torch.double else x.float()
-        over = tuple(range(2, x.ndim))
-        mean = wide.mean(over) if over else wide.clone()
-        var  = ((wide.square().mean(over) if over else wide.square())-mean*mean).clamp_min(0)
+        wide = wide.flatten(2) if x.ndim > 2 else wide[..., None]
+        mean = wide.mean(2)
+        var  = (wide-mean[..., None]).square().mean(2)   # in two passes: one has no digits left where the mean is far above the deviation
         ctx.save_for_backward(x, mean)
         return mean, var
 
