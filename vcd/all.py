@@ -8,8 +8,10 @@ __all__ = ['rooms']
 # %% ../nbs/85_all.ipynb #59ff2105
 import importlib
 
-# %% ../nbs/85_all.ipynb #7c8dae6b
-rooms = ('core show run video clips shapes archives datasets codecs latents nets augment train compress movies coreset match gumbel saliency gradients teacher videocompressa tsgf dfs david condense evaluate analyse report segmentation sequence_sets').split()
+# %% ../nbs/85_all.ipynb #f27f9a46
+rooms = '''core show run video clips shapes archives datasets codecs latents nets augment train compress movies coreset
+         match gumbel saliency gradients teacher videocompressa tsgf dfs david condense evaluate analyse report
+         motion nearness published segmentation sequence_sets'''.split()
 
 __all__ = ['rooms']
 for room in rooms:
