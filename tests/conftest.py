@@ -9,3 +9,12 @@ os.environ['VCD_CACHE'] = _cache.name
 
 # a job started in the background ignores Ctrl-C, and so would all that it starts; these tests send it
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'browser: pages in JupyterLab in a headless browser; left out but for `pytest -m browser`')
+
+def pytest_collection_modifyitems(config, items):
+    if 'browser' in config.getoption('-m'): return
+    left_out = [o for o in items if o.get_closest_marker('browser')]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [o for o in items if o not in left_out]

@@ -216,12 +216,11 @@ JugglingBalls JumpingJack Lunges Punch PushUps WallPushups'''.split())
 archives['ucf101_11c'] = Archive('ucf101_11c', _read_ucf101, {1: (1010, 401), 2: None, 3: None},
                                  'official split 1, these classes', ucf_layout, ucf11_classes, ucf_files)
 
-# %% ../nbs/13_archives.ipynb #3b41dfda
+# %% ../nbs/13_archives.ipynb #2d62a632
 archives['trucf'] = Archive('trucf', _read_ucf101, {1: None, 2: None, 3: None}, 'not published', ucf_layout, files=ucf_files,
-    needs="trucf needs classes=[...], for its 50 classes were never published: they are those on which a net loses "
-          "most "
+    needs="trucf needs classes=[...], for its 50 classes were never published: they are those on which a net loses most "
           "accuracy when every clip is replaced by one of its own frames, repeated. Train a net both ways on 'ucf101' "
-          "and give the 50 classes with the largest loss")
+          "and give the 50 classes with the largest loss: `class_dynamics` and `most_dynamic` of vcd.teacher do it")
 
 # %% ../nbs/13_archives.ipynb #c2ff0462
 def coded_lists(
@@ -324,7 +323,7 @@ archives['kinetics400'] = Archive('kinetics400', _read_kinetics400, {1: (240436,
     RemoteFile(_k400 + 'train/k400_train_path.txt', listing=True, part='train'),
     RemoteFile(_k400 + 'val/k400_val_path.txt', listing=True, part='val')))
 
-# %% ../nbs/13_archives.ipynb #d1d77ffc
+# %% ../nbs/13_archives.ipynb #f4c5f3e2
 def _read_ssv2(root, split, lists, here):
     def load(*patterns):
         found = next((f for p in patterns if (f := find_lists(p, root, lists, ['labels', 'annotations']))), None)
@@ -341,11 +340,10 @@ archives['ssv2'] = Archive('ssv2', _read_ssv2, {1: (168913, 24777)}, 'the annota
     'id.webm, and the three annotation files', key='stem',
     manual='Something-Something V2 is given to those who accept its licence: register at '
            'https://www.qualcomm.com/developer/software/something-something-v-2-dataset, fetch the labels and all '
-           'parts '
-           'of the videos, join the parts (cat 20bn-something-something-v2-?? > ssv2.tgz), then unpack() both into '
+           'parts of the videos, join the parts (cat 20bn-something-something-v2-?? > ssv2.tgz), then unpack() both into '
            'the root.')
 
-# %% ../nbs/13_archives.ipynb #31210342
+# %% ../nbs/13_archives.ipynb #081125a0
 class FetchError(OSError):
     "A download that did not succeed; the message says what to do"
 
@@ -359,7 +357,7 @@ def hash_file(
         while block := f.read(2**20): h.update(block)
     return h.hexdigest()
 
-# %% ../nbs/13_archives.ipynb #d0837b84
+# %% ../nbs/13_archives.ipynb #15b5a3e5
 def _file_name(url): return PurePosixPath(urllib.parse.unquote(urllib.parse.urlparse(url).path)).name
 
 def _open_from(url, start, etag, timeout):
@@ -375,7 +373,7 @@ def _whole_size(answer, start):
     n = answer.headers.get('Content-Length')
     return int(n) + start if n else None
 
-# %% ../nbs/13_archives.ipynb #6f83a89f
+# %% ../nbs/13_archives.ipynb #44960f04
 def _receive(url, part, expected, timeout):
     "Append to `part` what is missing of `url`; returns the size that the whole should have, or None"
     note  = part.with_name(part.name + '.etag')
@@ -390,7 +388,7 @@ def _receive(url, part, expected, timeout):
             while block := answer.read1(2**18): f.write(block); bar.update(len(block))
     return total
 
-# %% ../nbs/13_archives.ipynb #974b029c
+# %% ../nbs/13_archives.ipynb #c522d596
 def _check_answer(answer, url, total, expected, part, start):
     "Refuse what cannot be the file, before a byte of it is written"
     if 'text/html' in answer.headers.get('Content-Type', '') and not url.endswith(('.html', '.htm')):
@@ -404,7 +402,7 @@ def _check_answer(answer, url, total, expected, part, start):
         raise FetchError(f'{url} needs {human_bytes(total - start)}, and {human_bytes(free)} are free at '
                          f'{part.parent}; choose another disk')
 
-# %% ../nbs/13_archives.ipynb #5c00aa65
+# %% ../nbs/13_archives.ipynb #12dc1273
 def _attempt(url, part, expected, timeout):
     "One try; returns '' when `part` is whole, else why it is not"
     try:
@@ -426,7 +424,7 @@ def _past_end(part, total):
     part.unlink()
     return 'the partial file was longer than the whole one'
 
-# %% ../nbs/13_archives.ipynb #f4a9008c
+# %% ../nbs/13_archives.ipynb #7d4b24c9
 def fetch(
     url:str,            # Where from
     path,               # Where to
@@ -448,7 +446,7 @@ def fetch(
     have = f'; {human_bytes(part.stat().st_size)} are kept, and the next call goes on from there' if part.exists() else ''
     raise FetchError(f'{url} failed {tries} times ({why}){have}')
 
-# %% ../nbs/13_archives.ipynb #d5a04bab
+# %% ../nbs/13_archives.ipynb #2cb02f39
 def _accept(url, part, path, checksum):
     "Give `part` its final name if its checksum is right; delete it if not"
     part.with_name(part.name + '.etag').unlink(missing_ok=True)
@@ -460,7 +458,7 @@ def _accept(url, part, path, checksum):
     os.replace(part, path)
     return path
 
-# %% ../nbs/13_archives.ipynb #1a823a6e
+# %% ../nbs/13_archives.ipynb #bc2ca6ab
 class UnsafeArchive(ValueError):
     "An archive with a member that points out of the target folder"
 
@@ -474,7 +472,7 @@ def check_member(
         raise UnsafeArchive(f'{archive}: member {name!r} would land outside the target folder; nothing was unpacked')
     return name
 
-# %% ../nbs/13_archives.ipynb #8fd0b236
+# %% ../nbs/13_archives.ipynb #9a06de1f
 def _refuse(path, name): raise UnsafeArchive(f'{path}: member {name!r} is a link or a device; nothing was unpacked')
 
 def _unzip(path, folder):
@@ -499,7 +497,7 @@ def _room(need, folder, path):
     if need > free:
         raise OSError(errno.ENOSPC, f'{path} unpacks to {human_bytes(need)}, and {human_bytes(free)} are free')
 
-# %% ../nbs/13_archives.ipynb #784b1168
+# %% ../nbs/13_archives.ipynb #18496a3f
 rar_tools = {'unrar': ('unrar lb {a}', 'unrar x -y -inul {a} {d}/'),    # How to list, how to unpack
              'bsdtar': ('bsdtar -tf {a}', 'bsdtar -xf {a} -C {d}'),
              '7z': ('7z l -ba -slt {a}', '7z x -y {a} -o{d}'),
@@ -524,7 +522,7 @@ def _call(cmd, path, folder):
     if done.returncode: raise ValueError(f'{cmd[0]} could not read {path}: {said}. Delete it and fetch it again')
     return done.stdout
 
-# %% ../nbs/13_archives.ipynb #0a0686c1
+# %% ../nbs/13_archives.ipynb #fe8ef4d0
 def unpack(
     path,     # A zip, tar (gz, bz2, xz) or rar
     folder,   # Where its members go
@@ -547,7 +545,7 @@ def _move(src, to):
     to.parent.mkdir(parents=True, exist_ok=True)
     os.replace(src, to)
 
-# %% ../nbs/13_archives.ipynb #e5d3dddc
+# %% ../nbs/13_archives.ipynb #c712c281
 def _kind(path):
     "How to unpack `path`, by its first bytes"
     if not Path(path).is_file(): raise FileNotFoundError(f'there is no archive {path}')
@@ -559,7 +557,7 @@ def _kind(path):
     what = 'a web page: its address is dead or wants a login' if page else 'no zip, tar or rar archive, or damaged'
     raise ValueError(f'{path} is {what}. Delete it and fetch it again')
 
-# %% ../nbs/13_archives.ipynb #c3ad61f0
+# %% ../nbs/13_archives.ipynb #cae0b608
 class ManualStep(RuntimeError):
     "A dataset that its owners give out by hand; the message says how"
 
@@ -583,14 +581,14 @@ def download(
         for one,to in _expand(o, root, kw): _bring(one, to, root/'.downloads'/o.part, keep, kw)
     return root
 
-# %% ../nbs/13_archives.ipynb #87ebd898
+# %% ../nbs/13_archives.ipynb #30c30cbe
 def _expand(o, root, kw):
     "A file and where to unpack it; a listing stands for the files that it names"
     if not o.listing: return [(o, root)]
     text = fetch(o.url, root/'.downloads'/o.part/_file_name(o.url), **kw)
     return [(RemoteFile(url.strip(), part=o.part), root/o.part) for url in _lines(text)]
 
-# %% ../nbs/13_archives.ipynb #eca02e29
+# %% ../nbs/13_archives.ipynb #8bcc1a0d
 def _bring(o, to, store, keep, kw):
     "Fetch one file, unpack it into `to` (or put it there), and note that it is done"
     path = store/_file_name(o.url)

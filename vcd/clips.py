@@ -175,7 +175,7 @@ def fingerprint(
     return digest(data=h.hexdigest(), codec=train.codec.name, config=train.codec.config, classes=train.classes,
                   names=names, key=train.meta.get('fingerprint'))
 
-# %% ../nbs/11_clips.ipynb #620a6d61
+# %% ../nbs/11_clips.ipynb #9a5b0b7b
 format_version = 1
 
 @patch
@@ -188,7 +188,7 @@ def save(self:ClipSet,
     with atomic(path) as f: save_file(tensors, f, metadata=dict(vcd=json.dumps(head, ensure_ascii=False)))
     return Path(path)
 
-# %% ../nbs/11_clips.ipynb #051df154
+# %% ../nbs/11_clips.ipynb #b9e3a7c8
 def load(
     path,          # A file that `ClipSet.save` wrote
     device='cpu',  # Where the tensors go

@@ -205,7 +205,7 @@ class KeyFrames(Pixels):
         rows = (at-n.cumsum(0)+n).repeat_interleave(n) + torch.arange(int(n.sum()), device=n.device)
         return dict(frames=store['frames'][rows], times=store['times'][rows], counts=store['counts'][idx])
 
-# %% ../nbs/20_codecs.ipynb #9d6157a7
+# %% ../nbs/20_codecs.ipynb #b1783d93
 @patch
 def keys(self:KeyFrames,
     store:dict,  # `frames`, `times`, `counts`
@@ -237,12 +237,13 @@ def interpolate(
     a = alpha.view(*alpha.shape, *[1]*(keys.ndim-1)).to(keys)
     return a*keys[left] + (1-a)*keys[right]
 
+# %% ../nbs/20_codecs.ipynb #465063d5
 @patch
 def decode(self:KeyFrames, store):
     keys = Pixels.decode(self, dict(frames=store['frames']))
     return interpolate(keys, *self.between(store))
 
-# %% ../nbs/20_codecs.ipynb #e7bce4ee
+# %% ../nbs/20_codecs.ipynb #1815fa91
 def even_times(
     length:int,  # T
     k:int,       # How many of them

@@ -17,7 +17,7 @@ from .codecs import file_bytes
 from .core import generator
 from .latents import Autoencoder, encode_clips, fit_frames, psnr, repack, some_frames
 
-# %% ../nbs/25_compress.ipynb #aa65e2bd
+# %% ../nbs/25_compress.ipynb #d8ba96d5
 def _groups(decoder, scope):
     "(writers, readers) of every set of channels in a `DecoderTiny`"
     writers,readers = [],[]
@@ -31,6 +31,7 @@ def _groups(decoder, scope):
             yield [b],[c]
             writers.append(c); readers.append(a)
 
+# %% ../nbs/25_compress.ipynb #7df4f2f4
 def prune(
     ae:Autoencoder,      # An `AutoencoderTiny` in its wrapper: 'taesd' or 'tiny'
     share:float=.3,      # Of the channels to take out
@@ -50,7 +51,7 @@ def prune(
     if heal is not None: _heal(new, some_frames(heal), steps, lr, seed)
     return new
 
-# %% ../nbs/25_compress.ipynb #bc4d45ab
+# %% ../nbs/25_compress.ipynb #df043c0d
 def _cut(writers, readers, share):
     "Take the weakest channels out of one group"
     score = sum(o.weight.abs().sum((1, 2, 3)) for o in writers)
@@ -66,7 +67,7 @@ def _heal(ae, frames, steps, lr, seed):
     fit_frames(ae.model, ae.model.decoder.parameters(), frames.to(ae.device), steps, 12, 32, lr, generator(seed, 'heal'))
     ae.model.requires_grad_(False)
 
-# %% ../nbs/25_compress.ipynb #5ee79e3e
+# %% ../nbs/25_compress.ipynb #47d708da
 def compression_table(
     clips:ClipSet,            # Real clips
     ae:Autoencoder,           # An autoencoder

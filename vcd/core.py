@@ -20,7 +20,7 @@ class UnknownName(KeyError):
     "A name that a registry does not hold; the message lists those that it does"
     def __str__(self): return self.args[0]
 
-# %% ../nbs/00_core.ipynb #c10da365
+# %% ../nbs/00_core.ipynb #511cd626
 class Registry(dict):
     "A dict of named things with a decorator to add to it"
     def __init__(self,
@@ -43,7 +43,9 @@ class Registry(dict):
         guess = f" Did you mean '{near[0]}'?" if near else ''
         raise UnknownName(f"unknown {self.kind} '{name}'.{guess} Known: {', '.join(self) or 'none yet'}.{self.hint and ' '+self.hint}")
 
-    def __repr__(self): return f"{self.kind}s: {', '.join(self)}"
+    def __repr__(self):
+        plural = '' if self.kind.endswith('s') else 'es' if self.kind.endswith('x') else 's'
+        return f"{self.kind}{plural}: {', '.join(self)}"
 
 # %% ../nbs/00_core.ipynb #21342361
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class Cost:
     seconds:float = 0.
     peak_mb:float = 0.   # MiB: GPU memory allocated, or growth of resident memory on the CPU
 
-# %% ../nbs/00_core.ipynb #645cbaa9
+# %% ../nbs/00_core.ipynb #60bd1014
 @contextlib.contextmanager
 def measure(dev='cpu'):
     "Fill a `Cost` with the seconds and the peak memory of the block"
@@ -164,6 +166,7 @@ def _cuda_peak(dev):
     yield peak
     peak[0] = torch.cuda.max_memory_allocated(dev)
 
+# %% ../nbs/00_core.ipynb #3b1de800
 @contextlib.contextmanager
 def _rss_peak(every=.01):
     rss,stop = psutil.Process().memory_info,threading.Event()
@@ -182,7 +185,7 @@ def _libc():
     try: return ctypes.CDLL(None) if sys.platform == 'linux' else None
     except OSError: return None
 
-# %% ../nbs/00_core.ipynb #c0585559
+# %% ../nbs/00_core.ipynb #781aa9fd
 @functools.cache
 def keep_freed_memory()->bool:
     "Have this process keep freed memory for its next allocation (glibc only); whether that was done"
@@ -190,7 +193,7 @@ def keep_freed_memory()->bool:
     M_TRIM_THRESHOLD,M_MMAP_MAX = -1,-4
     return bool(mallopt and mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31-1))
 
-# %% ../nbs/00_core.ipynb #6ef458a0
+# %% ../nbs/00_core.ipynb #823947b5
 def versus(
     ours,           # Called with nothing
     reference,      # Called with nothing: the plain and obvious way to do the same
@@ -207,7 +210,7 @@ def versus(
     (a,b),(m,n) = mid('seconds'),mid('peak_mb')
     return dict(ours_s=a, reference_s=b, ratio=b/a, ours_peak_mb=m, reference_peak_mb=n)
 
-# %% ../nbs/00_core.ipynb #29cd7cd1
+# %% ../nbs/00_core.ipynb #6f68e82a
 def human_bytes(
     n:float,  # Bytes
 )->str:       # e.g. '313 kB': powers of 1000, three figures

@@ -7,7 +7,7 @@ __all__ = ['cache_version', 'datasets', 'protocols', 'terms', 'list_tree', 'pick
            'spread', 'narrow', 'ClipCache', 'map_clips', 'file_facts', 'reader_key', 'build_cache', 'tell',
            'one_at_a_time', 'cached_clips', 'Dataset', 'read_set', 'shapes', 'load_data', 'describe']
 
-# %% ../nbs/14_datasets.ipynb #8a200cc0
+# %% ../nbs/14_datasets.ipynb #fbf83d0c
 import contextlib, errno, itertools, math, mmap, os, re, shutil, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastcore.basics import patch
+from fastcore.imports import IN_NOTEBOOK
 from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -163,7 +164,7 @@ class ClipCache:
         self.saver,self.saving = ThreadPoolExecutor(1),None
         return self.file
 
-# %% ../nbs/14_datasets.ipynb #07a0de71
+# %% ../nbs/14_datasets.ipynb #43c16620
 @patch
 def put(self:ClipCache,
     i:int,            # Which clip
@@ -190,13 +191,14 @@ def _save(self:ClipCache, marks):
     os.fsync(self.file.fileno())
     with atomic(self.ticks) as f: f.write_bytes(marks)
 
+# %% ../nbs/14_datasets.ipynb #51878ec0
 def _write(file, at, data):
     "All of `data` at byte `at`; a short write, the last before a disk is full, is followed up"
     file.seek(at)
     view = memoryview(data).cast('B')
     while len(view): view = view[file.write(view):]
 
-# %% ../nbs/14_datasets.ipynb #78d98b9a
+# %% ../nbs/14_datasets.ipynb #4bd4b6ab
 @patch
 def seal(self:ClipCache):
     "Close the gaps that bad clips left, and declare the cache whole"
@@ -216,7 +218,7 @@ def _read(file, n):
     while len(data) < n and (more := file.read(n-len(data))): data += more
     return data
 
-# %% ../nbs/14_datasets.ipynb #467fd6ba
+# %% ../nbs/14_datasets.ipynb #16f41738
 @patch
 def whole(self:ClipCache):
     "The note of a sealed cache, or None"
@@ -237,7 +239,7 @@ def map_clips(
     with open(path, 'rb') as f: held = mmap.mmap(f.fileno(), n*math.prod(shape), **how)
     return torch.frombuffer(held, dtype=torch.uint8).view(n, *shape)
 
-# %% ../nbs/14_datasets.ipynb #4ad8d63a
+# %% ../nbs/14_datasets.ipynb #fd199953
 cache_version = 1   # Raised when the reader gives other pixels for the same settings
 
 def file_facts(
@@ -264,7 +266,7 @@ def reader_key(
     if sampling in ('uniform', 'centre'): seed = None
     return dict(version=cache_version, frames=frames, size=size, sampling=sampling, interval=interval, seed=seed, reader=reader)
 
-# %% ../nbs/14_datasets.ipynb #49bf605a
+# %% ../nbs/14_datasets.ipynb #f1a09984
 def build_cache(
     cache:ClipCache,  # Where the clips go
     what:str,         # What it holds, for the progress bar and for errors
@@ -286,6 +288,7 @@ def build_cache(
     except OSError as e: raise _disk_error(e, cache, what) from e
     return cache.whole()
 
+# %% ../nbs/14_datasets.ipynb #656f875e
 def _read_into(cache, what, root, files, todo, bad, reading):
     paths = [os.path.join(root, files[i][0]) for i in todo]
     with progress(desc=what, total=cache.n, initial=cache.n-len(todo), unit='clip') as bar, contextlib.closing(read_clips(paths, **reading)) as clips:
@@ -298,12 +301,12 @@ def _read_into(cache, what, root, files, todo, bad, reading):
         except BaseException: cache.sync(); raise
     cache.sync()
 
-# %% ../nbs/14_datasets.ipynb #592997e4
+# %% ../nbs/14_datasets.ipynb #57c8614f
 def tell(text:str):
-    "A line about what is going on, unless `VCD_QUIET=1`"
-    if not quiet(): tqdm.write(text, file=sys.stderr)
+    "A line about what is going on, unless `VCD_QUIET=1`; on stderr, but in a notebook, where that looks like an error, below the cell"
+    if not quiet(): tqdm.write(text, file=sys.stdout if IN_NOTEBOOK else sys.stderr)
 
-# %% ../nbs/14_datasets.ipynb #7b66a0f8
+# %% ../nbs/14_datasets.ipynb #38c906db
 def _announce(cache, what, todo):
     need,free = todo*cache.bytes, shutil.disk_usage(cache.folder.parent).free
     if need > free:
@@ -323,7 +326,7 @@ def _check_bad(cache, what, files, share, early=False):
     raise ValueError(f'{what}: {k} of {cache.n} clips cannot be read, more than the share of bad={share} that is let pass. {named}. '
                      'Replace them, or let more pass with bad=; those that could be read are kept')
 
-# %% ../nbs/14_datasets.ipynb #1816b8ba
+# %% ../nbs/14_datasets.ipynb #ba666c0d
 @contextlib.contextmanager
 def one_at_a_time(
     path,      # Of the lock file
@@ -339,7 +342,7 @@ def one_at_a_time(
     try: yield
     finally: lock.release()
 
-# %% ../nbs/14_datasets.ipynb #41c6122f
+# %% ../nbs/14_datasets.ipynb #a3dd009e
 def cached_clips(
     what:str,                # What it is, the first part of the cache's name
     root,                    # The dataset's folder
@@ -363,7 +366,7 @@ def cached_clips(
     _check_bad(c, what, files, bad)
     return map_clips(c.frames, len(note['rows']), c.shape), note['rows'], c.bad
 
-# %% ../nbs/14_datasets.ipynb #a9d6a6a7
+# %% ../nbs/14_datasets.ipynb #57042ff2
 class Dataset:
     "Where the lists of a dataset come from; call it for its train and test sets"
     def __init__(self,
@@ -382,7 +385,7 @@ class Dataset:
 
     def __repr__(self): return f'Dataset {self.name}'
 
-# %% ../nbs/14_datasets.ipynb #89bcccbe
+# %% ../nbs/14_datasets.ipynb #7c1dcea8
 @patch
 def __call__(self:Dataset,
     root=None,               # The folder with the videos; None for the dataset's own under `data_dir()`
@@ -411,7 +414,7 @@ def __call__(self:Dataset,
     reading |= dict(workers=workers, bad=bad, cache=cache)
     return tuple(read_set(root, clips, names, dict(meta, part=part), **reading) for part,clips in parts.items())
 
-# %% ../nbs/14_datasets.ipynb #74586cee
+# %% ../nbs/14_datasets.ipynb #8a59e08b
 def _check_lists(root, names, train, test):
     "Say what is missing before anything is decoded"
     have = {c for _,c in train}
@@ -420,7 +423,7 @@ def _check_lists(root, names, train, test):
                          "complete the copy, or name the classes that it has by classes=")
     if not any(c in {*names} for _,c in test): raise ValueError(f'{root}: no clips to test on; complete the copy')
 
-# %% ../nbs/14_datasets.ipynb #fc20a241
+# %% ../nbs/14_datasets.ipynb #7405b55d
 def read_set(
     root,          # The dataset's folder
     clips:list,    # (path, class)
@@ -440,7 +443,7 @@ def read_set(
     named = {files[i][0]: why for i,why in bad.items()}
     return ClipSet(dict(frames=x), labels, classes, meta=dict(meta, bad=named, source_bytes=sum(facts['bytes']), clips=facts))
 
-# %% ../nbs/14_datasets.ipynb #7cbeaac1
+# %% ../nbs/14_datasets.ipynb #8f00f1e2
 datasets = Registry('dataset', hint="(any folder of videos: datasets['folder'](root=…))")
 datasets.add('folder', Dataset('folder', folder_lists, get='Give the folder of your videos, one subfolder of clips per class.'))
 
@@ -456,7 +459,7 @@ def _published(name):
 
 for _name in archives: datasets.add(_name, _published(_name))
 
-# %% ../nbs/14_datasets.ipynb #4ec1cf22
+# %% ../nbs/14_datasets.ipynb #f67d18b1
 @datasets
 def shapes(
     root=None,         # A folder that `render_shapes` made; None for one in the cache, rendered if it is not there
@@ -470,7 +473,7 @@ def shapes(
         with one_at_a_time(f'{root}.lock', 'shapes'): render_shapes(root, **render)
     return Dataset('shapes', folder_lists)(root, **settings)
 
-# %% ../nbs/14_datasets.ipynb #93156fb8
+# %% ../nbs/14_datasets.ipynb #f76f0d37
 protocols = Registry('protocol')
 protocols.update(
     paper = dict(frames=16, size=112, sampling='interval', interval=4),
@@ -486,7 +489,7 @@ def load_data(
     "A dataset by a protocol"
     return datasets[dataset](**{**protocols[protocol], **settings})
 
-# %% ../nbs/14_datasets.ipynb #a7ff30dc
+# %% ../nbs/14_datasets.ipynb #e2644cde
 _ucf_terms = 'no licence stated; web videos, for research'
 terms = dict(shapes=(14, 'part of this package'), folder=(None, 'your own'), ucf101=(101, _ucf_terms), miniucf=(50, _ucf_terms),
     ucf101_11c=(11, _ucf_terms), trucf=(50, _ucf_terms), hmdb51=(51, 'CC BY 4.0'), jhmdb21=(21, 'see its page'),

@@ -87,7 +87,7 @@ def choose(
     order = score.argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(free).scatter(1, order, torch.arange(free.shape[1], device=free.device) < n[:, None])
 
-# %% ../nbs/42_dfs.ipynb #4f4ea6a5
+# %% ../nbs/42_dfs.ipynb #f37f90e1
 @dataclass(frozen=True)
 class DFSRecipe(MatchRecipe):
     "How DFS works; the defaults are the paper's for one video a class"
@@ -107,6 +107,7 @@ class DFSRecipe(MatchRecipe):
     every:bool       = False       # All frames that fire, or one a video at a time
     most:int         = 0           # Keys of a video at most; 0 for T
 
+# %% ../nbs/42_dfs.ipynb #d2572bb2
 def check_dfs(
     length:int,   # T
     r:DFSRecipe,  # How
@@ -120,7 +121,7 @@ def check_dfs(
         if getattr(r, k) not in known: raise ValueError(f"{k}='{getattr(r, k)}': use {' or '.join(known)}")
     apart[r.metric]
 
-# %% ../nbs/42_dfs.ipynb #ce371ee9
+# %% ../nbs/42_dfs.ipynb #b0bf9301
 class DFS(Matching):
     "Distribution matching on key frames, more of them where lines fail"
     Recipe = DFSRecipe
@@ -154,7 +155,7 @@ class DFS(Matching):
 
     def __repr__(self): return f'{super().__repr__()}, {len(self.store["times"])} keys'
 
-# %% ../nbs/42_dfs.ipynb #4ce49d28
+# %% ../nbs/42_dfs.ipynb #638aff63
 @patch
 @torch.no_grad()
 def _then(self:DFS):
@@ -174,7 +175,7 @@ def _then(self:DFS):
     self.log = torch.cat([self.log, torch.stack([torch.full_like(n, self.done), n, t, *[o[n, t] for o in cos[r.gradient]]], 1).float().cpu()])
     self.insert(new)
 
-# %% ../nbs/42_dfs.ipynb #b85d689e
+# %% ../nbs/42_dfs.ipynb #67c5fd49
 def exchange(
     opt,         # An optimiser
     old:Tensor,  # A tensor that it moves
@@ -203,7 +204,7 @@ def insert(self:DFS,
     exchange(self.opt, old, frames, carry)
     self.store |= dict(frames=frames, times=keys.nonzero()[:, 1].to(self.store['times']), counts=keys.sum(1).to(self.store['counts']))
 
-# %% ../nbs/42_dfs.ipynb #c859fd46
+# %% ../nbs/42_dfs.ipynb #e631b2b6
 @patch
 def state(self:DFS):
     keys = {k: self.store[k].clone() for k in ('times', 'counts')}
@@ -230,7 +231,7 @@ def extract(self:DFS)->ClipSet:
     small.meta |= dict(keys=self.store['counts'].tolist(), inserted=whole | parts)
     return small
 
-# %% ../nbs/42_dfs.ipynb #36d29605
+# %% ../nbs/42_dfs.ipynb #389fed96
 def key_counts(
     small:ClipSet,  # What DFS made
 )->Tensor:          # (updates+1,N)
@@ -255,7 +256,7 @@ def show_keys(
         ax.plot(ax.get_xticks()[mask[i].cpu().numpy()], [-.5]*int(mask[i].sum()), '|', color='C3', ms=7, mew=3, clip_on=False)
     return fig
 
-# %% ../nbs/42_dfs.ipynb #a15caa4a
+# %% ../nbs/42_dfs.ipynb #38b480a2
 @delegates(DFSRecipe)
 def dfs(
     train:ClipSet,    # The whole set

@@ -62,7 +62,7 @@ def gradient_distance(
     "Distance of two gradients, class by class, summed over layers"
     return gradient_distances[how]([real[k] for k in syn], list(syn.values()))
 
-# %% ../nbs/34_gradients.ipynb #e17cd57f
+# %% ../nbs/34_gradients.ipynb #2b8f9f4f
 dc_loops = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}   # Clips per class: (outer, inner)
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class GradientRecipe(MatchRecipe):
     lr_net:float = .01      # Learning rate of those epochs
     batch_net:int = 256     # And their batch
 
+# %% ../nbs/34_gradients.ipynb #7677eb88
 class GradientMatching(Matching):
     "Gradient matching at work"
     Recipe = GradientRecipe
@@ -95,7 +96,7 @@ class GradientMatching(Matching):
     @property
     def inner(self): return self.recipe.inner or self.loops[1]
 
-# %% ../nbs/34_gradients.ipynb #a9f814d4
+# %% ../nbs/34_gradients.ipynb #3c33c165
 def _flat(table):
     "Indices (k*B,) with some clip in the empty places, and the weights (k,B) of a mean over the others"
     here = table >= 0
@@ -121,6 +122,7 @@ def real_gradients(self:GradientMatching,
         out = {k: out[k]+v for k,v in g.items()} if out else g
     return out
 
+# %% ../nbs/34_gradients.ipynb #9b5a1617
 @patch
 def gradient(self:GradientMatching)->Tensor:
     "Loss of the coming update; its gradient is left in the tensors that are moved"
@@ -137,7 +139,7 @@ def gradient(self:GradientMatching)->Tensor:
         total = total+loss.detach()
     return total
 
-# %% ../nbs/34_gradients.ipynb #4839cd7d
+# %% ../nbs/34_gradients.ipynb #c39918de
 @patch
 def _then(self:GradientMatching):
     "Train the network on the synthetic clips, unless it has served its time"
@@ -155,7 +157,7 @@ def _then(self:GradientMatching):
                 (F.cross_entropy(logits, y[i[at].to(y.device)], reduction='sum')/len(i)).backward()
             opt.step()
 
-# %% ../nbs/34_gradients.ipynb #ad2e1209
+# %% ../nbs/34_gradients.ipynb #94dcdf0a
 @delegates(GradientRecipe)
 def dc(
     train:ClipSet,    # The whole set

@@ -8,7 +8,7 @@ __all__ = ['frame_selectors', 'fixed_frames', 'tau_schedules', 'gumbel_of', 'gum
            'take_frames', 'uniform_frames', 'random_frames', 'changed_frames', 'as_weights', 'final_frames', 'tau_at',
            'LatentScorer']
 
-# %% ../nbs/32_gumbel.ipynb #6b6401bd
+# %% ../nbs/32_gumbel.ipynb #56cb2c20
 import math
 from numbers import Integral
 
@@ -21,7 +21,7 @@ from .coreset import key_frames
 from .nets import FrameScorer
 from .video import sample_frames
 
-# %% ../nbs/32_gumbel.ipynb #f1d11923
+# %% ../nbs/32_gumbel.ipynb #70916ad5
 def gumbel_of(
     u:Tensor,  # Numbers in [0,1]
 )->Tensor:     # Shape of `u`
@@ -40,7 +40,7 @@ def gumbel(
     wide   = torch.float32 if device.type == 'mps' else torch.float64   # mps has no float64
     return gumbel_of(torch.rand(shape, generator=gen, device=device, dtype=wide)).to(dtype)
 
-# %% ../nbs/32_gumbel.ipynb #1f76664c
+# %% ../nbs/32_gumbel.ipynb #605c502e
 def check_selection(
     scores:Tensor,  # One logit a frame, shape (N,T)
     k:int,          # Frames to select
@@ -53,7 +53,7 @@ def check_selection(
         raise ValueError(f'k={k} of clips with {T} frames; select 1 to {T}')
     if not tau > 0: raise ValueError(f'tau={tau}; it must be above 0 (`top_frames` is the limit without noise)')
 
-# %% ../nbs/32_gumbel.ipynb #560d9852
+# %% ../nbs/32_gumbel.ipynb #7f91114f
 frame_selectors = Registry('frame selector')
 
 @frame_selectors('gumbel')
@@ -73,7 +73,7 @@ def _keys(scores, k, gen):
     q = scores if scores.dtype == torch.float64 else scores.float()
     return q[:, None] + gumbel((len(q), k, q.shape[1]), gen, q.device, q.dtype).to(q.device)
 
-# %% ../nbs/32_gumbel.ipynb #a1ac7741
+# %% ../nbs/32_gumbel.ipynb #55496d0d
 def expected_frames(
     x:Tensor,  # Frames or latents, float, shape (N,T,…)
     p:Tensor,  # Weights, shape (N,k,T)
@@ -91,7 +91,7 @@ def straight_through(
     "Hard forward, soft backward"
     return F.one_hot(p.argmax(-1), p.shape[-1]).to(p) + (p-p.detach())
 
-# %% ../nbs/32_gumbel.ipynb #b590bafa
+# %% ../nbs/32_gumbel.ipynb #c5cf854d
 def soft_frames(
     x:Tensor,          # Frames or latents, float, shape (N,T,…)
     scores:Tensor,     # One logit a frame, shape (N,T)
@@ -105,7 +105,7 @@ def soft_frames(
     p = frame_selectors[select](scores, k, tau, gen, x)
     return expected_frames(x, straight_through(p) if hard else p)
 
-# %% ../nbs/32_gumbel.ipynb #5efd53e5
+# %% ../nbs/32_gumbel.ipynb #cd66c8fe
 def gumbel_topk(
     scores:Tensor,       # One logit a frame, shape (N,T)
     k:int,               # Frames to draw
@@ -118,7 +118,7 @@ def gumbel_topk(
     idx = _keys(scores.detach()/tau, 1, gen)[:, 0].topk(k, dim=1).indices
     return idx.sort(1).values if ordered else idx
 
-# %% ../nbs/32_gumbel.ipynb #e190fc26
+# %% ../nbs/32_gumbel.ipynb #73f659bc
 @frame_selectors('without_replacement')
 def relaxed_topk(
     scores:Tensor,  # One logit a frame, shape (N,T)
@@ -134,7 +134,7 @@ def relaxed_topk(
     drawn = rank < torch.arange(k, device=rank.device)[:, None]
     return (keys/tau).masked_fill(drawn, -math.inf).softmax(-1)
 
-# %% ../nbs/32_gumbel.ipynb #63c4fb49
+# %% ../nbs/32_gumbel.ipynb #5789bf2b
 def top_frames(
     scores:Tensor,  # One logit a frame, shape (N,T)
     k:int,          # Frames to keep
@@ -152,7 +152,7 @@ def take_frames(
     "Frames of each clip by index"
     return x[torch.arange(len(x), device=x.device)[:, None], idx.to(x.device)]
 
-# %% ../nbs/32_gumbel.ipynb #63b902e9
+# %% ../nbs/32_gumbel.ipynb #fcc675ca
 fixed_frames = Registry('fixed frame selector')
 
 @fixed_frames('uniform')
@@ -171,7 +171,7 @@ def changed_frames(scores, k, gen=None, x=None):
     if x is None: raise ValueError("'pixel_difference' looks at the frames: pass x, shape (N,T,…)")
     return key_frames(x.detach().float(), k)
 
-# %% ../nbs/32_gumbel.ipynb #f85625b0
+# %% ../nbs/32_gumbel.ipynb #cea271a1
 def as_weights(
     name:str,  # A name in `fixed_frames`
 ):
@@ -185,7 +185,7 @@ def as_weights(
 
 frame_selectors.update({name: as_weights(name) for name in fixed_frames})
 
-# %% ../nbs/32_gumbel.ipynb #bdc219d3
+# %% ../nbs/32_gumbel.ipynb #ecafcb78
 def final_frames(
     select:str,     # A name in `frame_selectors`
     scores:Tensor,  # One logit a frame, shape (N,T)
@@ -199,7 +199,7 @@ def final_frames(
     check_selection(scores, k)
     return fixed_frames[select](scores, k, gen, x)
 
-# %% ../nbs/32_gumbel.ipynb #97df3764
+# %% ../nbs/32_gumbel.ipynb #5dfb1e5c
 tau_schedules = Registry('temperature schedule')
 tau_schedules['constant']    = lambda t, first, last: first
 tau_schedules['linear']      = lambda t, first, last: first + t*(last-first)
@@ -216,7 +216,7 @@ def tau_at(
     if not 0 <= t <= 1: raise ValueError(f't={t}: the share of training that is done is 0 to 1')
     return tau_schedules[schedule](t, first, last)
 
-# %% ../nbs/32_gumbel.ipynb #f6a2c372
+# %% ../nbs/32_gumbel.ipynb #20fd774f
 class LatentScorer(FrameScorer):
     "One logit a frame from its latents N,T,C,h,w"
     def __init__(self,

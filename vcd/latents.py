@@ -268,7 +268,7 @@ def _as_resizing(model):
             for c in range(3): o.weight[c, c] = k
             if o.bias is not None: o.bias[:3] = bias[o is convs[-1]]
 
-# %% ../nbs/21_latents.ipynb #7cfc5a0a
+# %% ../nbs/21_latents.ipynb #0f7098b4
 def some_frames(
     o,          # (n,3,H,W), (n,T,3,H,W) or a ClipSet
     most=256,   # How many at most
@@ -279,6 +279,7 @@ def some_frames(
     o = o.flatten(0, 1) if o.ndim == 5 else o
     return o[torch.linspace(0, len(o)-1, min(len(o), most), device=o.device).long()].clamp(0, 1)
 
+# %% ../nbs/21_latents.ipynb #a6da5bb5
 def fit_frames(
     model,          # An `AutoencoderTiny`
     params,         # Those of its parameters to train
@@ -302,7 +303,7 @@ def fit_frames(
         loss = F.mse_loss(model.decoder(model.encoder(x)), x)
         opt.zero_grad(); loss.backward(); nn.utils.clip_grad_norm_(params, 1.); opt.step(); plan.step()
 
-# %% ../nbs/21_latents.ipynb #387bd48a
+# %% ../nbs/21_latents.ipynb #3a10b662
 def waves(
     n:int,        # Clips
     T:int=4,      # Frames of each
@@ -316,7 +317,7 @@ def waves(
     ball = (((u-a[:, :, :1]-t*b[:, :, :1])**2 + (v-c[:, :, :1]+t*a[:, :, :1])**2) < .08).float()
     return (.5+.35*torch.sin(3*(a*u+b*v)+2*c+3*s*t)*(1-ball)+.3*ball).clamp(0, 1)
 
-# %% ../nbs/21_latents.ipynb #d3c8099c
+# %% ../nbs/21_latents.ipynb #77655040
 packings = Registry('packing')
 Packing  = namedtuple('Packing', 'pack unpack ratio')   # pack(z, ratio) -> main, shared dict; unpack(main, shared) -> z; the ratio's default
 
@@ -331,7 +332,7 @@ packings['int8'] = Packing(_int8, lambda z, s: z.float()*_along(s['scale'], 2), 
 
 def _along(v, axis): return v.view(-1, *[1]*(4-axis))
 
-# %% ../nbs/21_latents.ipynb #d6bb92f4
+# %% ../nbs/21_latents.ipynb #e0ee88fa
 def _components(x, keep):
     "Mean and the first `keep` principal directions (d,keep) of rows x (n,d)"
     mean = x.mean(0)
@@ -350,7 +351,7 @@ def _pca_channels(z, r):
 
 packings['pca_channels'] = Packing(_pca_channels, lambda z, s: torch.einsum('nkdhw,cd->nkchw', z, s['basis'])+_along(s['mean'], 2), .75)
 
-# %% ../nbs/21_latents.ipynb #fe5445f2
+# %% ../nbs/21_latents.ipynb #c3db62a5
 def _unfold_factor(z, axis, r):
     "The first `r` of the left singular vectors (d,rank) of the unfolding of z along `axis`"
     x = z.movedim(axis, 0).flatten(1).double()
@@ -362,7 +363,7 @@ def _tucker(z, r):
 
 packings['tucker'] = Packing(_tucker, lambda z, s: torch.einsum('nacbd,ka,hb,wd->nkchw', z, s['time'], s['height'], s['width']), .75)
 
-# %% ../nbs/21_latents.ipynb #ab731313
+# %% ../nbs/21_latents.ipynb #7344a833
 def pack_latents(
     z:Tensor,      # Latents (n,K,c,h,w)
     how='none',    # Names in `packings`, chained by +, each with an optional :ratio
@@ -390,6 +391,7 @@ def check_packing(
     "Refuse a packing that does not exist"
     _steps(how)
 
+# %% ../nbs/21_latents.ipynb #b9915c9f
 def _steps(how):
     "(name, ratio) of each packing of a chain"
     out = []
@@ -400,7 +402,7 @@ def _steps(how):
         out.append((name, r))
     return out
 
-# %% ../nbs/21_latents.ipynb #11087723
+# %% ../nbs/21_latents.ipynb #4e64746b
 @codecs('latents')
 class Latents:
     "Autoencoder codes of some frames: `latents` (N,K,c,h,w) and `times` (N,K), the numbers of the decoded frames"
@@ -435,11 +437,12 @@ class Latents:
 
     def shared_bytes(self): return 0 if self.config['arch'] else self.model('cpu').shared_bytes()
 
+# %% ../nbs/21_latents.ipynb #c77c2a18
 @functools.lru_cache(maxsize=4)
 def _bare(arch, device):
     with seeded(0): return Autoencoder('bare', _skeleton(**json.loads(arch)), device, travels=True)
 
-# %% ../nbs/21_latents.ipynb #aba212d6
+# %% ../nbs/21_latents.ipynb #669a034e
 def encode_clips(
     clips:ClipSet,          # Any set
     autoencoder='taesd',    # A name, or an `Autoencoder`
@@ -464,6 +467,7 @@ def encode_clips(
 
 _named = lambda name, fallback, device: autoencoder(name, fallback, device)
 
+# %% ../nbs/21_latents.ipynb #2bce564c
 def _times(clips, frames):
     "Frame numbers (N,K), int32"
     T = clips.shape[0]
@@ -478,7 +482,7 @@ def decoder_tensors(
     "The weights that must be saved with its latents: none, but for a decoder that only exists here"
     return {f'decoder.{k}': v.detach().cpu().contiguous() for k,v in ae.model.decoder.state_dict().items()} if ae.travels else {}
 
-# %% ../nbs/21_latents.ipynb #6a06cd77
+# %% ../nbs/21_latents.ipynb #85cc5315
 def repack(
     clips:ClipSet,   # A set of latents
     packing:str,     # See `pack_latents`

@@ -288,7 +288,7 @@ def fill(self:_Plan, vpc):
     for o in dict.fromkeys([form, min(self.forms)]):
         if got := _fill(self.chosen(vpc), self.codec, o, self.budget): return got
 
-# %% ../nbs/26_movies.ipynb #f1832525
+# %% ../nbs/26_movies.ipynb #cec5b257
 def _fill(clips, codec, form, budget):
     "The finest encoding in the budget, alone or joined, and its PSNR; None if none fits"
     lo,hi,step = find_coder(codec).crfs
@@ -298,6 +298,7 @@ def _fill(clips, codec, form, budget):
         if crf is not None: found.append((fidelity(trial(crf, joined), clips), not joined, trial(crf, joined)))
     return max(found, key=lambda o: o[:2], default=None)
 
+# %% ../nbs/26_movies.ipynb #1cc42b02
 def fit_budget(
     train:ClipSet,   # The set to choose from
     budget:int,      # Bytes of the saved file
@@ -328,7 +329,7 @@ def fit_budget(
     if got: return _named(got)
     raise ValueError(_too_small(plan, vpc or 1))
 
-# %% ../nbs/26_movies.ipynb #37e492dd
+# %% ../nbs/26_movies.ipynb #3b71ab03
 def _named(got):
     dB,_,small = got
     small.meta = {**small.meta, 'movies': dict(small.meta['movies'], psnr=round(min(dB, 99.99), 2))}

@@ -142,7 +142,7 @@ def time_second(
     if x.device.type == 'cpu': x = x.permute(0,1,3,4,2).contiguous().permute(0,1,4,2,3)
     return x.transpose(1,2)
 
-# %% ../nbs/22_nets.ipynb #48ecd525
+# %% ../nbs/22_nets.ipynb #4e74f63a
 def phase_weights(
     w:Tensor,  # Weights (O,C,3,7,7) of a convolution of stride 1×2×2, padding 1×3×3
 )->Tensor:     # (4C,O,3,4,4)
@@ -170,7 +170,7 @@ def _frozen(conv, x):
     first = x.device.type == 'cpu' and conv.in_channels == 3 and conv.kernel_size == (3,7,7) and conv.stride == (1,2,2)
     return first and torch.is_grad_enabled() and x.requires_grad and not any(o.requires_grad for o in conv.parameters())
 
-# %% ../nbs/22_nets.ipynb #7a20bc61
+# %% ../nbs/22_nets.ipynb #3b1e9fec
 def conv_time(
     conv:nn.Conv3d,  # Kernel 3 in time, padded by 1
     x:Tensor,        # Shape (N,C,T,H,W)
@@ -180,10 +180,10 @@ def conv_time(
     if x.shape[2] != 2: return conv(x)
     return F.conv3d(F.pad(x, (0, 0, 0, 0, 1, 1)), conv.weight, conv.bias, conv.stride, (0, *conv.padding[1:]))
 
-# %% ../nbs/22_nets.ipynb #35ff5278
+# %% ../nbs/22_nets.ipynb #771e63b6
 nets['ConvNet3D-BN'] = partial(ConvNet3D, norm='batch')
 
-# %% ../nbs/22_nets.ipynb #62c00121
+# %% ../nbs/22_nets.ipynb #6415eff2
 norms2d = Registry('norm of ConvNet2D')
 norms2d['instance'] = lambda width: nn.GroupNorm(width, width)
 norms2d['batch']    = nn.BatchNorm2d
@@ -202,7 +202,7 @@ class FrameConv(nn.Module):
         for conv,norm in zip(self.convs, self.norms): x = F.avg_pool2d(F.relu(norm(conv(x)), inplace=True), 2)
         return x.flatten(1)
 
-# %% ../nbs/22_nets.ipynb #b5d87c4b
+# %% ../nbs/22_nets.ipynb #ed916cd8
 def per_frame(
     f,         # What to do with frames, (n,C,H,W) -> (n,...)
     x:Tensor,  # Clips, shape (N,T,C,H,W)
@@ -210,7 +210,7 @@ def per_frame(
     "Apply `f` to every frame of every clip"
     return f(x.flatten(0,1)).unflatten(0, x.shape[:2])
 
-# %% ../nbs/22_nets.ipynb #1f74cd0a
+# %% ../nbs/22_nets.ipynb #819b8a2d
 @nets
 class ConvNet2D(VideoNet):
     "ConvNet on each frame, mean over the frames, linear"
@@ -236,7 +236,7 @@ def frame_dim(
     "Features that `FrameConv` makes of a frame"
     return width*(size[0]//8)*(size[1]//8)
 
-# %% ../nbs/22_nets.ipynb #16ad15e6
+# %% ../nbs/22_nets.ipynb #c0c00f75
 @nets
 class MLP(VideoNet):
     "Each frame flattened → 128 → 128, mean over the frames, linear"
@@ -252,7 +252,7 @@ class MLP(VideoNet):
 
     def features(self, x): return F.relu(self.two(F.relu(self.one(self.frames(x).flatten(2))))).mean(1)
 
-# %% ../nbs/22_nets.ipynb #160eda15
+# %% ../nbs/22_nets.ipynb #5a9a6dba
 cells = Registry('recurrent cell')
 
 @cells('RNN')
@@ -271,7 +271,7 @@ def lstm_step(g, u, h, c):
     c = torch.sigmoid(f)*c + torch.sigmoid(i)*torch.tanh(n)
     return torch.sigmoid(o)*torch.tanh(c), c
 
-# %% ../nbs/22_nets.ipynb #274e99f5
+# %% ../nbs/22_nets.ipynb #c369bb40
 class Recurrent(nn.Module):
     "One layer of `nn.RNN`, `nn.GRU` or `nn.LSTM` with batch first, in operations that `vmap` knows"
     gates = dict(RNN=1, GRU=3, LSTM=4)
@@ -294,7 +294,7 @@ class Recurrent(nn.Module):
             out.append(h)
         return torch.stack(out, 1)
 
-# %% ../nbs/22_nets.ipynb #0d487cad
+# %% ../nbs/22_nets.ipynb #726b477d
 class FrameRecurrent(VideoNet):
     "ConvNet on each frame, one recurrent layer, mean of its outputs over time, linear"
     smallest = (1,8,8)
@@ -312,11 +312,11 @@ class FrameRecurrent(VideoNet):
 
     def features(self, x): return self.cell(per_frame(self.conv, self.frames(x))).mean(1)
 
-# %% ../nbs/22_nets.ipynb #6cffcc20
+# %% ../nbs/22_nets.ipynb #e1f6d94c
 for _cell in cells: nets['CNN+'+_cell] = partial(FrameRecurrent, cell=_cell)
 for _cell in ('RNN', 'GRU'): nets[_cell] = nets['CNN+'+_cell]
 
-# %% ../nbs/22_nets.ipynb #c23550d8
+# %% ../nbs/22_nets.ipynb #855283df
 class FrameScorer(nn.Module):
     "One logit a frame: two 3×3 convolutions of stride 2, mean over the map, linear"
     def __init__(self,
@@ -333,7 +333,7 @@ class FrameScorer(nn.Module):
 
     def forward(self, x): return per_frame(self.score, self.normalise(x))
 
-# %% ../nbs/22_nets.ipynb #3b7b1a12
+# %% ../nbs/22_nets.ipynb #542d555f
 def least_frames(
     net,  # A name in `nets`, or a builder
 )->int:
@@ -341,7 +341,7 @@ def least_frames(
     build = nets[net] if isinstance(net, str) else net
     return getattr(getattr(build, 'func', build), 'smallest', (1,))[0]
 
-# %% ../nbs/22_nets.ipynb #3bf0090f
+# %% ../nbs/22_nets.ipynb #f9e32344
 def net_name(net)->str:
     "The name of a net, or of a builder"
     return net if isinstance(net, str) else getattr(net, '__name__', '<lambda>')

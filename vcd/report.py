@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['tells', 'also_known', 'measured', 'bounds', 'settings', 'units', 'titles', 'families', 'stars', 'load_rows', 'forms',
            'method_rows', 'summarise', 'Table', 'table', 'save_table', 'pareto', 'family', 'place_names',
-           'bytes_accuracy', 'costs', 'cost_bubbles', 'save_figure']
+           'bytes_accuracy', 'costs', 'plain_table', 'cost_bubbles', 'save_figure']
 
-# %% ../nbs/52_report.ipynb #a087a578
+# %% ../nbs/52_report.ipynb #2cf47d51
 import ast
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 
 from .core import human_bytes
 from .run import atomic, outputs, read_rows
@@ -484,7 +485,18 @@ _costs = ['bytes', 'condense_s', 'condense_peak_mb', 'fit_s', 'peak_mb']
 
 def _devices(x): return '; '.join(sorted(set(x.dropna().astype(str))))
 
-# %% ../nbs/52_report.ipynb #91aac9f6
+# %% ../nbs/52_report.ipynb #7b4b5577
+def plain_table(
+    frame:pd.DataFrame,  # Any
+    **words,             # Column: a format such as '{:.1f}', or a function; else numbers as short as they are
+)->Markdown:
+    "A DataFrame as a Markdown table"
+    write = {k: f.format if isinstance(f, str) else f for k,f in words.items()}
+    lines = [list(frame), ['---']*len(frame.columns),
+             *([_word(v) if k not in write or pd.isna(v) else write[k](v) for k,v in row.items()] for row in frame.to_dict('records'))]
+    return Markdown('\n'.join('| ' + ' | '.join(map(str, o)) + ' |' for o in lines))
+
+# %% ../nbs/52_report.ipynb #99d7dece
 _cost_titles = dict(bytes='bytes on disk', condense_s='seconds to condense', fit_s='seconds to train on the result',
                    condense_peak_mb='peak memory while condensing (MiB)', peak_mb='peak memory in training (MiB)')
 
@@ -529,7 +541,7 @@ def _bubbles(ax, g, x, area, most, colour):
 
 def _large(area, v): return human_bytes(v) if area == 'bytes' else f'{v:.0f}'
 
-# %% ../nbs/52_report.ipynb #34ddee3c
+# %% ../nbs/52_report.ipynb #aedd15ce
 def save_figure(
     fig,          # A Figure
     stem:str,     # File name without ending: that of the experiment

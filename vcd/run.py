@@ -266,7 +266,7 @@ def read_rows(
     if not path.exists(): return pd.DataFrame(columns=[*row_columns, 'point'])
     return pd.read_csv(path, dtype=dict(point=str, commit=str, split=str))
 
-# %% ../nbs/02_run.ipynb #ff9feb28
+# %% ../nbs/02_run.ipynb #9a127a59
 class Run:
     "One experiment point: parameters, folder, rows"
     def __init__(self,
@@ -296,6 +296,7 @@ class Run:
 
     def __repr__(self): return f'Run {self.experiment} {self.point} → {self.folder or "nothing kept"}'
 
+# %% ../nbs/02_run.ipynb #66a23297
 def point_id(experiment:str, **params)->str:
     "The id of an experiment point; where it is kept is no part of it"
     return digest(experiment=experiment, **{k: v for k,v in params.items() if k != 'out'})

@@ -91,7 +91,7 @@ def _mapping(path):
         raise ValueError(f"{path}: wants a line '<number> <class>' for every class, with numbers 0, 1, 2, …")
     return [name for _,name in sorted((int(k), v) for k,v in rows)]
 
-# %% ../nbs/62_segmentation.ipynb #12b08424
+# %% ../nbs/62_segmentation.ipynb #1dd34468
 def _bundle(root, name):
     "The videos of a list, without endings"
     there = ', '.join(sorted(o.name for o in (root/'splits').glob('*.bundle'))) or 'no bundle'
@@ -117,6 +117,7 @@ def _features(path):
     if not np.isfinite(x).all(): raise ValueError(f'{path} holds values that are not finite; get it anew')
     return torch.from_numpy(np.ascontiguousarray(x, np.float32))
 
+# %% ../nbs/62_segmentation.ipynb #2c7c3926
 def _labels(path, classes):
     "(T,) of a label file"
     number,lines = {k: i for i,k in enumerate(classes)},_text(path, 'the split lists this video, so get its labels too')
@@ -124,7 +125,7 @@ def _labels(path, classes):
     if odd is not None: raise ValueError(f"{path}, line {odd+1}: '{lines[odd]}' is not in mapping.txt, which has {', '.join(classes)}")
     return torch.tensor([number[o] for o in lines])
 
-# %% ../nbs/62_segmentation.ipynb #1599b4bb
+# %% ../nbs/62_segmentation.ipynb #272ca5d3
 @functools.cache
 def _filters(dim, width=32, still=.25):
     "Two layers of 3D filters, the same ones always"
@@ -147,7 +148,7 @@ def frame_energies(
     h = F.conv3d(F.pad(h, (1,)*6, mode='replicate'), b, stride=(1, 2, 2)).relu()
     return h.mean((0, 3, 4)).add(1e-4).log()
 
-# %% ../nbs/62_segmentation.ipynb #87dfdf6c
+# %% ../nbs/62_segmentation.ipynb #e4aec2bd
 def joined_sequences(
     clips:ClipSet,          # Where the actions come from
     n:int=20,               # Sequences
@@ -179,7 +180,7 @@ def _joined(clips, of, actions, lengths, dim, gen):
     x = torch.cat(parts)
     return (frame_energies(x, dim) if dim else F.interpolate(x, size=(8, 8), mode='area').flatten(1).T.contiguous()), torch.tensor(y)
 
-# %% ../nbs/62_segmentation.ipynb #74381079
+# %% ../nbs/62_segmentation.ipynb #4aae1c99
 def standardised(
     train:Sequences,  # Where mean and deviation of each feature are taken
     *others,          # Changed in the same way
@@ -190,7 +191,7 @@ def standardised(
     turn = lambda s: Sequences([(o-mean)/std.clamp_min(1e-6) for o in s.features], s.labels, s.classes, s.meta)
     return tuple(map(turn, (train, *others)))
 
-# %% ../nbs/62_segmentation.ipynb #32953c3a
+# %% ../nbs/62_segmentation.ipynb #4dd2bbf3
 def edit_distance(
     p,  # A sequence
     q,  # Another
@@ -211,7 +212,7 @@ def edit_score(
     p,q = ([k for k,*_ in segments(o) if k not in ignore] for o in (predicted, true))
     return 1-edit_distance(p, q)/max(len(p), len(q), 1)
 
-# %% ../nbs/62_segmentation.ipynb #62f0a621
+# %% ../nbs/62_segmentation.ipynb #c0f8c6e7
 def overlap_counts(
     predicted,  # One class a frame (T,)
     true,       # The same
@@ -229,7 +230,7 @@ def overlap_counts(
         if row[j := row.argmax()] >= k and j not in met: met.add(j)
     return len(met), len(p)-len(met), len(q)-len(met)
 
-# %% ../nbs/62_segmentation.ipynb #a08cb591
+# %% ../nbs/62_segmentation.ipynb #7a393a12
 def segmentation_scores(
     predicted:list,  # One class a frame (T,) of each video
     true:list,       # The same
@@ -245,7 +246,7 @@ def segmentation_scores(
         out[f'f1_{k}'] = 2*tp/max(1, 2*tp+fp+fn)
     return out
 
-# %% ../nbs/62_segmentation.ipynb #e86c3c81
+# %% ../nbs/62_segmentation.ipynb #886d10a8
 class DilatedLayer(nn.Module):
     "Dilated convolution, ReLU, 1×1 convolution, dropout, and what was there before"
     def __init__(self,
@@ -257,6 +258,7 @@ class DilatedLayer(nn.Module):
         self.conv,self.mix,self.p = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation),nn.Conv1d(width, width, 1),p
     def forward(self, x, mask): return (x + F.dropout(self.mix(self.conv(x).relu()), self.p, self.training))*mask
 
+# %% ../nbs/62_segmentation.ipynb #7f83983f
 class MSTCN(nn.Module):
     "Stages of dilated convolutions over time"
     def __init__(self,
@@ -283,7 +285,7 @@ class MSTCN(nn.Module):
             out.append(head(h))
         return torch.stack(out)
 
-# %% ../nbs/62_segmentation.ipynb #101fbc6f
+# %% ../nbs/62_segmentation.ipynb #2e459d79
 def padded(
     sequences:Sequences,  # Any
     idx=None,             # Which; None for all
@@ -297,7 +299,7 @@ def padded(
     n = torch.tensor([x.shape[1] for x in xs])
     return pad([x.T for x in xs]), pad([prob(y) for y in ys]), (torch.arange(int(n.max())) < n[:, None]).to(device)
 
-# %% ../nbs/62_segmentation.ipynb #a4a66252
+# %% ../nbs/62_segmentation.ipynb #35de8d0e
 def segment_loss(
     logits:Tensor,  # (stages,B,n_classes,T)
     y:Tensor,       # Probabilities (B,n_classes,T)
@@ -311,7 +313,7 @@ def segment_loss(
     step = (logp[..., 1:]-logp[..., :-1].detach()).abs().clamp(max=tau).square()*mask[:, None, 1:]
     return ce + smooth*step.sum()/(n*logits.shape[2])
 
-# %% ../nbs/62_segmentation.ipynb #b8576667
+# %% ../nbs/62_segmentation.ipynb #abd70c33
 @dataclass(frozen=True)
 class SegmentRecipe(Settings):
     "The network, and how it is trained"
@@ -340,6 +342,7 @@ def train_segmenters(
     with measure(dev) as cost: nets = [_train_one(train, s, r, dev) for s in seeds]
     return nets, cost
 
+# %% ../nbs/62_segmentation.ipynb #6ba4138d
 def build_segmenter(
     r:SegmentRecipe,  # Its first four fields
     dim:int,          # Features a frame
@@ -365,7 +368,7 @@ def _train_one(train, seed, r, dev):
     net.history = history
     return net.eval()
 
-# %% ../nbs/62_segmentation.ipynb #79cff81e
+# %% ../nbs/62_segmentation.ipynb #6b7c9142
 @torch.no_grad()
 def predict(
     net:nn.Module,        # An `MSTCN` in eval mode
@@ -376,7 +379,7 @@ def predict(
     ones = lambda x: torch.ones(1, x.shape[1], device=dev)
     return [net(x[None].to(dev), ones(x))[-1, 0].argmax(0).cpu() for x in sequences.features]
 
-# %% ../nbs/62_segmentation.ipynb #d604b6da
+# %% ../nbs/62_segmentation.ipynb #d18fbbc5
 def segment_bars(
     bars:dict,     # {'name': one class a frame (T,)}: the truth and what was said
     classes:list,  # Names

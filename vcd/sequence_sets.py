@@ -24,7 +24,7 @@ from .saliency import SaliencyFilter
 from .segmentation import SegmentRecipe, Sequences, build_segmenter, padded, segment_loss, segments, train_segmenters
 from .train import schedules
 
-# %% ../nbs/63_sequence_sets.ipynb #cf1e5157
+# %% ../nbs/63_sequence_sets.ipynb #a4bff34f
 @dataclass
 class Runs:
     "Vectors that stand for one or more frames: what a condensed set of sequences stores"
@@ -53,13 +53,14 @@ class Runs:
 
     def __repr__(self): return f'Runs of {len(self)} vectors of {self.vectors.shape[1]} for {int(self.lengths.sum())} frames, {len(self.owner.unique())} sequences, {"soft" if self.labels.ndim == 2 else "hard"} labels, {self.values} values'
 
+# %% ../nbs/63_sequence_sets.ipynb #0f574a12
 def load_runs(path):
     "Read what `Runs.save` wrote at `path`"
     s = load_state(path)
     if not isinstance(s, dict) or 'owner' not in s: raise ValueError(f'{path} holds no condensed sequences; give a file that `Runs.save` wrote')
     return Runs(**s)
 
-# %% ../nbs/63_sequence_sets.ipynb #e56d1658
+# %% ../nbs/63_sequence_sets.ipynb #eed0f521
 def vectors_for(
     values:int,       # Stored values in all
     train:Sequences,  # The whole set
@@ -87,7 +88,7 @@ def share_out(
         heapq.heapreplace(heap, (-lengths[i]/pieces[i], i))
     return pieces
 
-# %% ../nbs/63_sequence_sets.ipynb #2643afaf
+# %% ../nbs/63_sequence_sets.ipynb #19bc4142
 def pieces_of(
     train:Sequences,  # The whole set
     n:int,            # Pieces in all
@@ -102,7 +103,7 @@ def pieces_of(
     cuts  = [np.linspace(a, b, k+1).round().astype(int).tolist() for (_,_,a,b),k in zip(whole, share_out([b-a for *_,a,b in whole], n))]
     return [(i, c, a, b) for (i,c,*_),at in zip(whole, cuts) for a,b in itertools.pairwise(at)]
 
-# %% ../nbs/63_sequence_sets.ipynb #5305422a
+# %% ../nbs/63_sequence_sets.ipynb #a0e895f2
 sequence_methods = Registry('way to condense sequences')
 
 def _held(train, n, seed, vector):
@@ -124,7 +125,7 @@ def frame_runs(train, values, seed=0, device='cpu'):
     "The real frame nearest the mean of every piece"
     return _held(train, vectors_for(values, train), seed, _nearest)
 
-# %% ../nbs/63_sequence_sets.ipynb #beb7951c
+# %% ../nbs/63_sequence_sets.ipynb #abbdaf89
 @sequence_methods('coreset')
 def coreset_runs(
     train:Sequences,  # The whole set
@@ -155,7 +156,7 @@ def _ranked(train, found, by, gen):
     if by == 'random' or len(found) < 2: return [found[i] for i in torch.randperm(len(found), generator=gen).tolist()]
     return [found[i] for i in herding(torch.stack([train.features[i][:, a:b].mean(1) for i,_,a,b in found]), len(found)).tolist()]
 
-# %% ../nbs/63_sequence_sets.ipynb #9650c6cd
+# %% ../nbs/63_sequence_sets.ipynb #1d43c5f0
 def frame_statistics(
     h:Tensor,     # Activations (B,D,T)
     mask:Tensor,  # True where there is a frame (B,T)
@@ -180,7 +181,7 @@ def layer_statistics(
         sums,n = [a+b for a,b in zip(sums, part)] if sums else part,n+int(mask.sum())
     return [((a/n).float(), (b/n-(a/n).square()).clamp_min(0).float()) for a,b in sums]
 
-# %% ../nbs/63_sequence_sets.ipynb #7fd0743e
+# %% ../nbs/63_sequence_sets.ipynb #9fb73670
 @dataclass(frozen=True)
 class SequenceRecipe(Settings):
     "How vectors are optimised"
@@ -211,7 +212,7 @@ def run_mask(
     parts = x.split(owner.unique_consecutive(return_counts=True)[1].tolist())
     return torch.cat([one(o) if len(o) > 1 else o.new_ones(1) for o in parts])[:, None]
 
-# %% ../nbs/63_sequence_sets.ipynb #55f4466d
+# %% ../nbs/63_sequence_sets.ipynb #b40ee017
 class SequenceTSGF(Job):
     "Optimisation of a condensed set's vectors under a frozen teacher"
     units,stage = 'steps','synthesis'
@@ -258,6 +259,7 @@ class SequenceTSGF(Job):
         self.history.append(dict(loss=loss.item(), ce=ce.item(), stats=st.item()))
         self.done += 1; self.moving = False
 
+# %% ../nbs/63_sequence_sets.ipynb #12ef5f84
 def _warn(M, r):
     "Say it where the filter stops everything or nothing"
     if (M == 0).all() or (M > 0).all():
@@ -269,7 +271,7 @@ def _content(*tensors):
     for o in tensors: h.update(o.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:16]
 
-# %% ../nbs/63_sequence_sets.ipynb #d19ff471
+# %% ../nbs/63_sequence_sets.ipynb #470e0c9e
 @patch
 @torch.no_grad()
 def extract(self:SequenceTSGF)->Runs:
@@ -281,7 +283,7 @@ def extract(self:SequenceTSGF)->Runs:
         y = p.new_zeros(len(s), p.shape[1]).index_add_(0, self.at[self.mask], p).cpu()/s.lengths[:, None]
     return Runs((self.x*self.scale).cpu(), s.lengths, y, s.owner, s.classes, dict(curves=list(self.history)))
 
-# %% ../nbs/63_sequence_sets.ipynb #206c0349
+# %% ../nbs/63_sequence_sets.ipynb #efd0a461
 def segment_teacher(
     train:Sequences,  # The whole set
     seed:int=0,       # Of its weights; no network that is tested starts there
@@ -296,6 +298,7 @@ def segment_teacher(
     net.load_state_dict(state)
     return net, layer_statistics(net, train), cost
 
+# %% ../nbs/63_sequence_sets.ipynb #9627ad5e
 @sequence_methods('tsgf')
 @delegates(SequenceRecipe)
 def optimised_runs(
@@ -326,7 +329,7 @@ def _check_recipe(r):
     for k,there in dict(labels=('soft', 'hard'), mask=('update', 'none'), init=[o for o in sequence_methods if o != 'tsgf']).items():
         if getattr(r, k) not in there: raise ValueError(f"{k} '{getattr(r, k)}': use one of {', '.join(there)}")
 
-# %% ../nbs/63_sequence_sets.ipynb #93f566b8
+# %% ../nbs/63_sequence_sets.ipynb #81639e1f
 def condense_sequences(
     train:Sequences,    # The whole set
     method:str='tsgf',  # A name in `sequence_methods`

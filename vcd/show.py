@@ -62,7 +62,7 @@ def _options(codec, **options):
     if codec.startswith('libx264'): options['x264-params'] = f"cpu-independent=1:{options.get('x264-params', '')}".rstrip(':')
     return {k: str(v) for k,v in options.items() if v is not None}
 
-# %% ../nbs/01_show.ipynb #808707d6
+# %% ../nbs/01_show.ipynb #a7583228
 def encode(
     file,               # A path, or an open binary file
     clip,               # A clip T,C,H,W: uint8, or float in [0,1]; 1 or 3 channels
@@ -85,6 +85,7 @@ def encode(
         for frame in x: out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
         out.mux(stream.encode())
 
+# %% ../nbs/01_show.ipynb #7ca2d037
 def mp4_bytes(
     clip,          # A clip T,C,H,W: uint8, or float in [0,1]
     fps=8,         # Frames a second
@@ -95,7 +96,7 @@ def mp4_bytes(
     encode(f := io.BytesIO(), clip, fps, crf=crf, **kw)
     return f.getvalue()
 
-# %% ../nbs/01_show.ipynb #234eb832
+# %% ../nbs/01_show.ipynb #0717210b
 def style(
     **rc,  # Settings of matplotlib that differ from the house's
 ):
@@ -115,7 +116,7 @@ def axes(
     plt.close(fig)
     return fig,axs
 
-# %% ../nbs/01_show.ipynb #0cb1c6cb
+# %% ../nbs/01_show.ipynb #94ff12ca
 def _film(frames, n, pad=True):
     "Up to `n` frames (h,w,3) side by side with white gaps, their places in the clip, and the x of their middles"
     T,H,W,_ = frames.shape
@@ -144,7 +145,7 @@ def strip(
     if title: ax.set_title(str(title), fontsize=8, loc='left')
     return ax.figure
 
-# %% ../nbs/01_show.ipynb #8b8afa06
+# %% ../nbs/01_show.ipynb #c9ddfbf7
 def strips(
     clips,        # Clips T,C,H,W: a batch N,T,C,H,W, a list, or a dict of them by title
     titles=None,  # One for each clip, written at its left
@@ -173,7 +174,7 @@ def _titled(clips, titles):
     if len(clips) != len(titles): raise ValueError(f'{len(clips)} clips and {len(titles)} titles: give one title for each clip')
     return clips, titles
 
-# %% ../nbs/01_show.ipynb #d10dc348
+# %% ../nbs/01_show.ipynb #eb83c964
 def grid(
     clips,        # Clips T,C,H,W: a batch N,T,C,H,W or a list; sizes may differ
     labels=None,  # A word for each, written above it
@@ -201,7 +202,7 @@ def _place(ax, pic, x, y, H, W, label, chars=15):
     ax.imshow(pic, extent=(x0, x0+w, y0+h, y0))
     ax.text(x, y - .05*W, label if len(label) <= chars else label[:chars-1]+'…', fontsize=6.5, va='bottom')
 
-# %% ../nbs/01_show.ipynb #f1be8893
+# %% ../nbs/01_show.ipynb #0f3a944f
 def _video(clip, fps, width, crf):
     data = base64.b64encode(mp4_bytes(clip, fps, crf)).decode()
     return (f'<video width="{width}" controls loop autoplay muted playsinline style="image-rendering:pixelated" '
@@ -228,7 +229,7 @@ def play_many(
              f'{html.escape(str(t))}</figcaption></figure>' for c,t in zip(*_titled(clips, titles)))
     return HTML(f'<div style="display:flex;flex-wrap:wrap">{"".join(cells)}</div>')
 
-# %% ../nbs/01_show.ipynb #17ee88c8
+# %% ../nbs/01_show.ipynb #a0d963ea
 def smoothed(
     ys,         # Values in order of time
     weight=.9,  # How much of the past is kept: 0 changes nothing, .99 is very smooth
@@ -241,7 +242,7 @@ def smoothed(
         out.append(mean/mass if np.isfinite(y) else np.nan)
     return np.array(out)
 
-# %% ../nbs/01_show.ipynb #34f03908
+# %% ../nbs/01_show.ipynb #3ba54546
 def curves(
     series,         # {'name': values} or {'name': (xs, values)}, or a DataFrame: one curve a column over its index
     logx=False,     # Logarithmic steps
@@ -270,7 +271,7 @@ def _xy(o):
     if len(xs) != len(ys): raise ValueError(f'{len(xs)} steps and {len(ys)} values: a curve needs as many of both')
     return xs, ys
 
-# %% ../nbs/01_show.ipynb #e4399ea2
+# %% ../nbs/01_show.ipynb #169b9018
 def _png(frame, width):
     "A frame (H,W,3) as PNG bytes, enlarged by a whole factor to about `width` pixels"
     k = max(1, round(width/frame.shape[1]))
@@ -300,7 +301,7 @@ def _draw(b):
     b.title.value = (f'<b>{html.escape(str(s.classes[int(s.hard[i])]))}</b> · clip {i} of {len(s)} · frame '
                      f'{b.frame.value} of {T} · {H}×{W}<br><code>{html.escape(repr(s))}</code>')
 
-# %% ../nbs/01_show.ipynb #df7f3f9b
+# %% ../nbs/01_show.ipynb #7211b59d
 class Browser(widgets.VBox):
     "Widgets to look through clip sets: `dataset`, `label`, `clip`, `frame` and `player` move, `image` and `title` show"
     def __init__(self,
@@ -335,7 +336,7 @@ class Browser(widgets.VBox):
     def __repr__(self):
         return f'Browser of {", ".join(self.sets)}: {self.dataset.value}, clip {self.clip.value}, frame {self.frame.value}'
 
-# %% ../nbs/01_show.ipynb #ceb78b5e
+# %% ../nbs/01_show.ipynb #fe2ae879
 def browse(
     sets,       # {'name': ClipSet, ...}, or one ClipSet
     width=256,  # Width of the picture, about, pixels

@@ -24,7 +24,7 @@ from .core import Registry, Settings, autocast, generator, keep_freed_memory, me
 from .nets import net_name, new_net
 from .run import digest, load_state, save_state
 
-# %% ../nbs/24_train.ipynb #f9a71ef8
+# %% ../nbs/24_train.ipynb #4bd6c334
 class Ensemble:
     "Members of one architecture, one per seed, with their parameters and buffers stacked"
     def __init__(self,
@@ -51,6 +51,7 @@ class Ensemble:
         n = sum(o[0].numel() for o in self.params.values())
         return f'Ensemble of {len(self)} {type(self.skeleton.net).__name__}, {n:,} parameters each, on {self.device}'
 
+# %% ../nbs/24_train.ipynb #499d35b3
 class _Skeleton(nn.Module):
     "The architecture without weights, and which of its methods to call"
     def __init__(self, net):
@@ -58,7 +59,7 @@ class _Skeleton(nn.Module):
         self.net,self.method = net,'forward'
     def forward(self, x): return getattr(self.net, self.method)(x)
 
-# %% ../nbs/24_train.ipynb #2b69bd99
+# %% ../nbs/24_train.ipynb #a5015a3b
 @patch
 def __call__(self:Ensemble,
     x:Tensor,           # Clips in [0,1]: (S,n,T,C,H,W), or (n,T,C,H,W) shared by all members
@@ -83,7 +84,7 @@ def _in_turn(self:Ensemble, state, x):
             out.append(functional_call(self.skeleton, {k: v[i] for k,v in state.items()}, (x[i] if x.ndim == 6 else x,)))
     return torch.stack(out)
 
-# %% ../nbs/24_train.ipynb #057c99f5
+# %% ../nbs/24_train.ipynb #c9ed9395
 class _stream:
     "Lend member `i` its own global random stream inside the block"
     def __init__(self, streams, i, on): self.streams,self.i,self.on = streams,i,on
@@ -92,7 +93,7 @@ class _stream:
     def __exit__(self, *e):
         if self.on: self.streams[self.i] = torch.get_rng_state(); torch.set_rng_state(self.outside)
 
-# %% ../nbs/24_train.ipynb #8195ba4f
+# %% ../nbs/24_train.ipynb #51b1fb7d
 @patch
 def member(self:Ensemble,
     i:int=0,  # Which
@@ -102,7 +103,7 @@ def member(self:Ensemble,
     net.load_state_dict({k: v[i].detach() for k,v in (*self.params.items(), *self.buffers.items())})
     return net.eval()
 
-# %% ../nbs/24_train.ipynb #aabfb91e
+# %% ../nbs/24_train.ipynb #0409b108
 class Feed:
     "Clips of a set by index, decoded, on the device"
     def __init__(self,
@@ -122,7 +123,7 @@ class Feed:
 
     def __call__(self, idx): return self.clips.clips(idx.to(self.clips.device), self.device)
 
-# %% ../nbs/24_train.ipynb #4d4198f0
+# %% ../nbs/24_train.ipynb #8c41464f
 @dataclass(frozen=True)
 class Recipe(Settings):
     "How networks are trained and tested"
@@ -151,21 +152,21 @@ class Recipe(Settings):
     test_every:int   = 0          # Test every so many epochs too, for the best on test; 0 tests at the end alone
     nets:int         = 3          # Networks to train where the caller does not say
 
-# %% ../nbs/24_train.ipynb #9e2d642c
+# %% ../nbs/24_train.ipynb #4c284e59
 optimisers = Registry('optimiser')
 optimisers['sgd']   = lambda ps, r: torch.optim.SGD(ps, r.lr, momentum=r.momentum, weight_decay=r.wd)
 optimisers['nesterov'] = lambda ps, r: torch.optim.SGD(ps, r.lr, momentum=r.momentum, weight_decay=r.wd, nesterov=True)
 optimisers['adam']  = lambda ps, r: torch.optim.Adam(ps, r.lr, weight_decay=r.wd)
 optimisers['adamw'] = lambda ps, r: torch.optim.AdamW(ps, r.lr, weight_decay=r.wd)
 
-# %% ../nbs/24_train.ipynb #9f3e3948
+# %% ../nbs/24_train.ipynb #458b5362
 schedules = Registry('schedule')
 schedules['none']   = lambda t: 1.
 schedules['step']   = lambda t: 1. if t <= .5 else .1                         # VDSD: a tenth after the first half
 schedules['cosine'] = lambda t: .5*(1+math.cos(math.pi*t))
 schedules['warmup-cosine'] = lambda t: t/.1*.99+.01 if t < .1 else .01+.99*.5*(1+math.cos(math.pi*(t-.1)/.9))   # FRePo
 
-# %% ../nbs/24_train.ipynb #083b7690
+# %% ../nbs/24_train.ipynb #3b58648a
 def standardise_batch(
     x:Tensor,  # Clips in [0,1], shape (…,n,T,C,H,W)
 )->Tensor:     # Clips that are standardised once the network has normalised them
@@ -174,7 +175,7 @@ def standardise_batch(
     std,mean = torch.std_mean(x, dim=tuple(range(-5, 0)), keepdim=True)
     return denormalise((x-mean)/std)
 
-# %% ../nbs/24_train.ipynb #6bd6e43f
+# %% ../nbs/24_train.ipynb #8ccfb8d2
 class _Batches:
     "The members' batches: indices in each one's own order, clips augmented by each one's own stream"
     def __init__(self, sets, seeds, r, device):
@@ -218,7 +219,7 @@ class _Batches:
             y = torch.lerp(y[partner], y, own[:, None].to(y))
         return x, y if teacher is None else _answer(teacher, x, self.r)
 
-# %% ../nbs/24_train.ipynb #57055789
+# %% ../nbs/24_train.ipynb #43059abb
 def teacher_of(
     clips:ClipSet,  # Any set
     device='cpu',   # Where the teacher goes
@@ -236,7 +237,7 @@ def _answer(teacher, x, r):
     with autocast(x.device, r.precision): z = teacher(x)
     return (z.float()/r.temperature).softmax(-1)
 
-# %% ../nbs/24_train.ipynb #c91553a9
+# %% ../nbs/24_train.ipynb #abd084d8
 def member_loss(
     logits:Tensor,     # (S,B,n_classes)
     labels:Tensor,     # (S,B) hard or (S,B,n_classes) soft
@@ -250,7 +251,7 @@ def member_loss(
     if soft: each = temperature**2*(each-torch.special.entr(labels).sum(1))
     return each.view(logits.shape[:2]).mean(1)
 
-# %% ../nbs/24_train.ipynb #b3957ed5
+# %% ../nbs/24_train.ipynb #e24adace
 @patch
 def backward(self:Ensemble,
     x,             # Clips in [0,1], one tensor (n,T,C,H,W) per member
@@ -280,7 +281,7 @@ def _member_backward(self:Ensemble, i, x, y, smoothing, temperature):
     loss.backward()
     return loss.detach(), logits.detach()
 
-# %% ../nbs/24_train.ipynb #289e41bc
+# %% ../nbs/24_train.ipynb #80f93e5b
 def fit(
     net,                 # A name in `nets`, or a builder `(n_classes, shape) → nn.Module`
     train,               # A ClipSet, or one per seed, of equal sizes
@@ -303,7 +304,7 @@ def fit(
     if keep: ens.cost.seconds = keep.done(ens.cost.seconds)
     return ens
 
-# %% ../nbs/24_train.ipynb #22900c52
+# %% ../nbs/24_train.ipynb #321b4a9a
 def _train(ens, batches, r, on_batch, on_epoch, keep):
     "The loop of `fit`"
     opt,stop = optimisers[r.opt](list(ens.params.values()), r),_Patience(ens, r.patience)
@@ -334,7 +335,7 @@ def _step(ens, opt, batches, idx, epoch, r, on_batch):
     opt.step()
     return loss
 
-# %% ../nbs/24_train.ipynb #aca671ad
+# %% ../nbs/24_train.ipynb #2d5d3356
 class _Patience:
     "Remembers the weights of each member at the epoch at which its training loss had stopped falling"
     def __init__(self, ens, patience):
@@ -355,7 +356,7 @@ class _Patience:
         for i,kept in self.kept.items():
             for k,v in kept.items(): (self.ens.params if k in self.ens.params else self.ens.buffers)[k][i].copy_(v)
 
-# %% ../nbs/24_train.ipynb #9fc2c220
+# %% ../nbs/24_train.ipynb #8f7e4c5a
 class _Checkpoint:
     "The state of `_train` in a file"
     def __init__(self, path, every=30., **key):
@@ -388,13 +389,14 @@ class _Checkpoint:
         self.path.unlink(missing_ok=True)
         return self.spent + seconds
 
+# %% ../nbs/24_train.ipynb #9820e387
 def _rng(state=None):
     "The global random streams of the CPU and of the GPU; with `state`, put them back"
     if state is None: return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
     torch.set_rng_state(state[0].cpu())
     if len(state) > 1: torch.cuda.set_rng_state(state[1].cpu())
 
-# %% ../nbs/24_train.ipynb #a89510d8
+# %% ../nbs/24_train.ipynb #4d9f02f0
 @patch
 @torch.no_grad()
 def logits(self:Ensemble,
@@ -417,7 +419,7 @@ def embed(self:Ensemble, clips:ClipSet, batch:int=64)->Tensor:
     "Features (S,N,D) of every clip under every member"
     return self.logits(clips, batch, 'embed')
 
-# %% ../nbs/24_train.ipynb #c4fd5b1a
+# %% ../nbs/24_train.ipynb #bf46529c
 def accuracy(
     ens:Ensemble,        # Trained networks
     test,                # A ClipSet, or a list of one per pass; each may be a tuple of one per member

@@ -123,7 +123,7 @@ def index(
     keys = [(p,d) for p,d,key in rows if key]
     return Index(len(rows), sorted(pts) if sure else None, keys if sure else [], _doubt(c, s, rows, cut, soft))
 
-# %% ../nbs/10_video.ipynb #8234b8ff
+# %% ../nbs/10_video.ipynb #d63c89a6
 def _is_idr(data, extra):
     "Does this H.264 packet start a picture that leans on nothing before it?"
     if extra[:1] != b'\1': return bool(re.search(rb'\x00\x00\x01[\x25\x45\x65]', data))
@@ -149,6 +149,7 @@ def _doubt(c, s, rows, cut, soft):
 _decord_codecs  = {'h264', 'hevc', 'mpeg4', 'vp8', 'libvpx-vp9', 'vp9', 'mjpeg', 'rawvideo'}
 _decord_formats = {'yuv420p', 'yuvj420p', 'yuv422p', 'yuvj422p', 'yuv444p', 'yuvj444p', 'gray', 'rgb24', 'bgr24'}
 
+# %% ../nbs/10_video.ipynb #cb4e9b93
 def _leans_back(rows):
     "Does a frame follow a key frame in the file and come before it in time?"
     if None in (r[0] for r in rows): return True
@@ -156,7 +157,7 @@ def _leans_back(rows):
     first = np.minimum.accumulate(pts[::-1])[::-1]
     return any(key and first[i] < pts[i] for i,(_,_,key) in enumerate(rows))
 
-# %% ../nbs/10_video.ipynb #eac5f17e
+# %% ../nbs/10_video.ipynb #9be92165
 @dataclass(repr=False)
 class VideoInfo:
     "What a video file is; width and height as it is to be seen, after rotation"
@@ -175,7 +176,7 @@ class VideoInfo:
         return (f'{Path(self.path).name}: {self.frames} frames of {self.width}×{self.height} at {self.fps:.4g} fps, '
                 f'{self.codec} {self.pix_fmt}{turned}, {self.bytes/1000:.3g} kB')
 
-# %% ../nbs/10_video.ipynb #ff5cc671
+# %% ../nbs/10_video.ipynb #b1949df8
 def probe(
     path,  # A video file
 )->VideoInfo:
@@ -193,7 +194,7 @@ def probe(
         return VideoInfo(str(path), ix.n, fps, w, h, s.codec_context.name, frame.format.name, turn,
                          ix.n/fps if fps else 0., os.path.getsize(path))
 
-# %% ../nbs/10_video.ipynb #710a1efa
+# %% ../nbs/10_video.ipynb #2f5c97b6
 samplings = ('uniform', 'interval', 'random', 'centre')
 
 def sample_frames(
@@ -219,7 +220,7 @@ def _draw(gen):
     import torch
     return torch.rand((), generator=gen, dtype=torch.float64).item()
 
-# %% ../nbs/10_video.ipynb #a380caed
+# %% ../nbs/10_video.ipynb #6acbb390
 def _rgb():
     "A function from a decoded frame to upright RGB bytes (H,W,3)"
     convert = VideoReformatter().reformat
@@ -228,7 +229,7 @@ def _rgb():
         return np.ascontiguousarray(np.rot90(x, turn)) if turn else x
     return rgb
 
-# %% ../nbs/10_video.ipynb #03392fd1
+# %% ../nbs/10_video.ipynb #b4c7e4d3
 def centre_square(
     frame:np.ndarray,  # RGB bytes (H,W,3)
     size:int=None,     # Side of the result; None leaves the frame as it is
@@ -240,7 +241,7 @@ def centre_square(
     if h == w == size: return frame
     return np.asarray(Image.fromarray(frame).resize((size, size), Image.BILINEAR, box=(w/2-m, h/2-m, w/2+m, h/2+m)))
 
-# %% ../nbs/10_video.ipynb #2d42f22b
+# %% ../nbs/10_video.ipynb #382746fd
 def read_av(
     path,               # A video file
     pick,               # Function of the number of frames to the frame numbers wanted, rising, each once
@@ -268,7 +269,7 @@ def _read_at(c, s, ix, want, fit):
         if frame.pts is not None and frame.pts >= ix.pts[want[-1]]: break
     return None if any(x is None for x in out) else out
 
-# %% ../nbs/10_video.ipynb #825a70ed
+# %% ../nbs/10_video.ipynb #1b903aaf
 def _read_through(path, pick, n, fit):
     "Decode from the start"
     want,out,rgb,seen = pick(_some(path, n)),[],_rgb(),0
@@ -280,7 +281,7 @@ def _read_through(path, pick, n, fit):
     if seen < .9*n: raise VideoError(path, f'only {seen} of its {n} frames decode')
     return _read_through(path, pick, seen, fit)
 
-# %% ../nbs/10_video.ipynb #08933f51
+# %% ../nbs/10_video.ipynb #73ee9477
 def read_decord(
     path,               # A video file
     pick,               # Function of the number of frames to the frame numbers wanted, rising, each once
@@ -298,7 +299,7 @@ def read_decord(
 
 readers = dict(decord=read_decord, av=read_av)
 
-# %% ../nbs/10_video.ipynb #2d0adb1f
+# %% ../nbs/10_video.ipynb #fd80ee4d
 def pick_reader(
     path,  # A video file
 )->tuple:  # Name of the reader, why not decord ('' if decord), and the file's `Index`
@@ -319,7 +320,7 @@ def _agreed(path, n, listed):
     if n == listed: return n
     raise VideoError(path, f'decord counts {n} frames, the file lists {listed}')
 
-# %% ../nbs/10_video.ipynb #1ae786f3
+# %% ../nbs/10_video.ipynb #af41fb54
 def find_reader(
     name:str,  # 'auto', a name in `readers`, or 'module:function'
 ):             # A function of (path, pick, fit) to (frames, who read them)
@@ -334,7 +335,7 @@ def find_reader(
         raise UnknownName(f"unknown reader '{name}'. Known: auto, {', '.join(readers)}, or 'module:function'")
     return lambda path, pick, fit: (reader(path, pick, fit),name)
 
-# %% ../nbs/10_video.ipynb #9d9e6db4
+# %% ../nbs/10_video.ipynb #18e255a0
 def _read(path, choose, size, reader):
     "Frames (k,3,H,W), and who read them; `choose` maps the number of frames to frame numbers in any order"
     wanted = []
@@ -354,7 +355,7 @@ def _said(path, read):
     if 'failed' in who: warnings.warn(f'{path}: read by {who}', stacklevel=3)
     return x
 
-# %% ../nbs/10_video.ipynb #e51e0ac6
+# %% ../nbs/10_video.ipynb #d22845ac
 def read_frames(
     path,           # A video file
     idx,            # Frame numbers, in any order, repeats allowed
@@ -364,7 +365,7 @@ def read_frames(
     "The frames asked for, exactly those"
     return _said(path, _read(path, lambda n: idx, size, reader))
 
-# %% ../nbs/10_video.ipynb #71d37349
+# %% ../nbs/10_video.ipynb #367b8a42
 def read_clip(
     path,                 # A video file
     frames:int=16,        # Frames to take
@@ -377,7 +378,7 @@ def read_clip(
     "One clip of a video"
     return _said(path, _read(path, lambda n: sample_frames(n, frames, sampling, interval, gen), size, reader))
 
-# %% ../nbs/10_video.ipynb #f8af1a38
+# %% ../nbs/10_video.ipynb #610bcafd
 def _serve(fd, parent):
     "What a worker does: answer jobs until the connection closes"
     def leave_when_orphaned():
@@ -398,7 +399,7 @@ def _answer(i, path, u, reader, spec):
     except VideoError as e: return e,reader
     except Exception as e: return VideoError(path, f'{type(e).__name__}: {e}'),reader
 
-# %% ../nbs/10_video.ipynb #382e8a15
+# %% ../nbs/10_video.ipynb #29fd7efc
 class _Worker:
     "A process that reads clips, the jobs given to it, and since when it is at the first of them"
     def __init__(self): self.start()
@@ -430,7 +431,7 @@ class _Worker:
             f.seek(max(0, f.seek(0, 2)-2000))
             return code,(f.read().decode(errors='replace').strip().splitlines() or [''])[-1]
 
-# %% ../nbs/10_video.ipynb #2aae5809
+# %% ../nbs/10_video.ipynb #89770e94
 def _hear(w, ready, timeout, again, lost):
     "What has come of a busy worker: None, or (job, what was read, who read it)"
     try:
@@ -455,7 +456,7 @@ def _replace(w, hung, timeout, again, lost):
     lost[i] = why
     again.appendleft((i, path, u, 'av', spec))
 
-# %% ../nbs/10_video.ipynb #216e307f
+# %% ../nbs/10_video.ipynb #1cc13f68
 def _work_off(jobs, workers, timeout, tally):
     "Have `jobs` done by worker processes; yields (number, clip or error) as they come"
     pool,again,lost,failed = [],deque(),{},[]
@@ -476,7 +477,7 @@ def _work_off(jobs, workers, timeout, tally):
         for w in pool: w.stop()
     if failed: warnings.warn(f'decord failed on {len(failed)} files, PyAV read them: ' + ', '.join(failed[:5]), stacklevel=2)
 
-# %% ../nbs/10_video.ipynb #b8ba7af6
+# %% ../nbs/10_video.ipynb #107337b7
 def read_clips(
     paths,                # Video files
     frames:int=16,        # Frames of each clip
@@ -504,7 +505,7 @@ def _start(seed, path):
     from vcd.core import generator
     return None if seed is None else _draw(generator(seed, 'start', *Path(path).parts[-2:]))
 
-# %% ../nbs/10_video.ipynb #ddbcbe1a
+# %% ../nbs/10_video.ipynb #f55d01a9
 def write_video(
     path,             # The file to write; its ending names the container
     clip,             # A clip T,C,H,W: uint8, or float in [0,1]
