@@ -29,7 +29,7 @@ def from_extra(
     except ImportError as e:
         raise ImportError(f"{why} wants `{module.split('.')[0]}` ({e}): pip install 'vcd[{extra}]', or '.[{extra}]' in a checkout") from e
 
-# %% ../nbs/53_motion.ipynb #fd5bf7f8
+# %% ../nbs/53_motion.ipynb #bd533a87
 def optical_flow(
     clip,           # A clip T,C,H,W: uint8, or float in [0,1], clamped to it
     window:int=11,  # Side of the square that a shift is averaged over, pixels: larger is smoother and steadier
@@ -41,6 +41,10 @@ def optical_flow(
     how  = dict(pyr_scale=.5, levels=levels, winsize=window, iterations=3, poly_n=5, poly_sigma=1.1, flags=0)
     flow = [cv2.calcOpticalFlowFarneback(a, b, None, **how) for a,b in zip(grey, grey[1:])]
     return torch.from_numpy(np.stack(flow)).permute(0, 3, 1, 2).contiguous()
+
+def _floats(clip):
+    "Frames in [0,1], rounded to bytes as a picture of them is, shape (T,3,H,W)"
+    return torch.from_numpy(as_frames(clip)).permute(0, 3, 1, 2)/255
 
 def _grey(clip):
     "Brightness as bytes, shape (T,H,W)"
@@ -73,13 +77,13 @@ def colour_wheel(
     v  = torch.stack([at.expand(size, size), at[:, None].expand(size, size)])[None]
     return torch.where(v.norm(dim=1, keepdim=True) <= 1, flow_picture(v, 1.), 1.)
 
-# %% ../nbs/53_motion.ipynb #ae35d5b3
+# %% ../nbs/53_motion.ipynb #eaf0188d
 def difference_picture(
     clip,          # A clip T,C,H,W: uint8, or float in [0,1]
     gain:float=1., # How much the differences are enlarged
 )->Tensor:         # Pictures (T-1,3,H,W), float in [0,1]; .5 is no change
     "Differences of neighbouring frames, around grey"
-    x = torch.from_numpy(as_frames(clip)).permute(0, 3, 1, 2)/255
+    x = _floats(clip)
     if len(x) < 2: raise ValueError('a clip of one frame: there is nothing to take it from; give two frames or more')
     return (.5 + gain*x.diff(dim=0)/2).clamp(0, 1)
 
@@ -110,7 +114,7 @@ def _wheel(fig, axs, top):
     ax.clear(); ax.imshow(colour_wheel()[0].permute(1, 2, 0)); ax.axis('off'); ax.set_aspect('equal')
     ax.set_title(f'rim: {top:.2g}\npixels a frame', fontsize=6)
 
-# %% ../nbs/53_motion.ipynb #2428b582
+# %% ../nbs/53_motion.ipynb #0f8b3c27
 def carry_back(
     x:Tensor,     # Frames (n,C,H,W)
     flow:Tensor,  # Velocities (n,2,H,W) that lead to them
@@ -126,12 +130,12 @@ def flow_explains(
     flow=None,    # Its flow, where it is there already
 )->float:         # 1 is all, 0 nothing; below 0 the flow makes it worse; NaN where nothing changes
     "The share of the change from frame to frame that is motion"
-    x    = torch.from_numpy(as_frames(clip)).permute(0, 3, 1, 2)/255
+    x    = _floats(clip)
     flow = optical_flow(clip) if flow is None else flow
     left,all_ = (x[:-1]-carry_back(x[1:], flow)).square().sum().item(),x.diff(dim=0).square().sum().item()
     return 1-left/all_ if all_ > 0 else float('nan')
 
-# %% ../nbs/53_motion.ipynb #6db2e5c8
+# %% ../nbs/53_motion.ipynb #4c8aa9c0
 def motion_numbers(
     clips:ClipSet,  # Any set
 )->dict:            # `flow`: mean speed, pixels a frame; `change`: mean absolute difference; `explained`
@@ -142,7 +146,7 @@ def motion_numbers(
 
 def _motion(clip):
     "Speed, change, and the mean squares of what is left and of what there was"
-    clip = torch.from_numpy(as_frames(clip)).permute(0, 3, 1, 2)/255
+    clip = _floats(clip)
     flow,d = optical_flow(clip),clip.diff(dim=0)
     return [flow.norm(dim=1).mean().item(), d.abs().mean().item(), (clip[:-1]-carry_back(clip[1:], flow)).square().mean().item(), d.square().mean().item()]
 

@@ -85,7 +85,7 @@ def kernel_distance(
     within = lambda K: (K.sum()-K.trace()).item()/(len(K)*(len(K)-1))
     return within(k(a, a)) + within(k(b, b)) - 2*k(a, b).mean().item()
 
-# %% ../nbs/54_nearness.ipynb #88ec0215
+# %% ../nbs/54_nearness.ipynb #87852f6e
 def density_coverage(
     real:Tensor,    # Features (n,D)
     others:Tensor,  # Features (m,D) of the set in question
@@ -94,10 +94,12 @@ def density_coverage(
     "Is what the set has real, and how much of the real does it have?"
     for f in (real, others): _check(f, real.shape[1])
     if not 1 <= k < len(real): raise ValueError(f'k={k}: of {len(real)} real clips each has {len(real)-1} others; give 1 to {len(real)-1}')
-    between = lambda a, b: torch.cdist(a.double(), b.double(), compute_mode='donot_use_mm_for_euclid_dist')
-    radius  = between(real, real).fill_diagonal_(-1).kthvalue(k+1, dim=1).values   # the clip itself comes first
-    inside  = between(real, others) <= radius[:, None]
+    real,others = real.double(),others.double()
+    radius = _distances(real, real).fill_diagonal_(-1).kthvalue(k+1, dim=1).values   # the clip itself comes first
+    inside = _distances(real, others) <= radius[:, None]
     return inside.sum().item()/(k*len(others)), inside.any(1).double().mean().item()
+
+def _distances(a, b): return torch.cdist(a, b, compute_mode='donot_use_mm_for_euclid_dist')
 
 # %% ../nbs/54_nearness.ipynb #67faf30f
 def expected_coverage(
@@ -109,7 +111,7 @@ def expected_coverage(
     i = np.arange(1, k+1)
     return 1-float(np.prod((n-i)/(n-i+m)))
 
-# %% ../nbs/54_nearness.ipynb #4fa0597c
+# %% ../nbs/54_nearness.ipynb #54bc39cb
 def nearness(
     real:Tensor,         # Features (n,D) of real clips
     real_labels:Tensor,  # Their classes (n,)
@@ -128,8 +130,6 @@ def nearness(
                 covers=coverage/expected_coverage(len(a), len(b), k), spread=b.var(0).sum().item()/a.var(0).sum().item(),
                 to_mean=off(b, labels)/off(a, real_labels), to_nearest=to_real.amin(1).mean().item()/among.amin(1).mean().item(),
                 nearest_own=(real_labels[to_real.argmin(1)] == labels).double().mean().item())
-
-def _distances(a, b): return torch.cdist(a, b, compute_mode='donot_use_mm_for_euclid_dist')
 
 # %% ../nbs/54_nearness.ipynb #03a72ea7
 embeddings = Registry('embedding')
