@@ -14,7 +14,7 @@ import torch
 
 from .clips import ClipSet
 from .codecs import storage
-from .core import Registry, device_name, pick_device
+from .core import Registry, device_name, pick_device, seed_list
 from .coreset import frame_repeats
 from .gumbel import LatentScorer, top_frames
 from .latents import encode_clips
@@ -115,7 +115,7 @@ def evaluate(
     "Train fresh networks on `small`, test them, count what `small` costs"
     r = recipe_for(recipe, net)
     sets  = list(small) if isinstance(small, (list, tuple)) else [small]
-    seeds = range(r.nets) if seeds is None else range(seeds) if isinstance(seeds, int) else seeds
+    seeds = seed_list(r.nets if seeds is None else seeds)
     tests = list(test) if isinstance(test, (list, tuple)) else [test]
     _check(sets, tests)
     if len({*map(len, sets)}) > 1: return _apart(sets, test, seeds, checkpoint, net=net, recipe=recipe, train=train, device=device, sampling=sampling)

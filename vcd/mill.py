@@ -80,7 +80,7 @@ def _parameter(node, comments, path):
 # %% ../nbs/80_mill.ipynb #1f5704ca
 def _kinds(p):
     "The names of the types that the parameter `p` takes; none where anything goes"
-    kinds = set(re.sub(r'\[.*\]', '', p.type).replace(' ', '').split('|'))
+    kinds = {o.strip() for o in re.split(r'\||\bor\b', re.sub(r'\[.*\]', '', p.type.strip('\'"')))}   # int | list; or 'int or list', where papermill wants no |
     return kinds if kinds <= {'int', 'float', 'str', 'bool', 'list', 'tuple', 'dict', 'None'} else set()
 
 def _fit(p, value):
