@@ -93,13 +93,20 @@ def density_coverage(
 )->tuple:           # Density, 1 on average for draws of the same; coverage, from 0 to 1
     "Is what the set has real, and how much of the real does it have?"
     for f in (real, others): _check(f, real.shape[1])
-    if not 1 <= k < len(real): raise ValueError(f'k={k}: of {len(real)} real clips each has {len(real)-1} others; give 1 to {len(real)-1}')
+    _check_k(k, len(real))
     real,others = real.double(),others.double()
-    radius = _distances(real, real).fill_diagonal_(-1).kthvalue(k+1, dim=1).values   # the clip itself comes first
-    inside = _distances(real, others) <= radius[:, None]
-    return inside.sum().item()/(k*len(others)), inside.any(1).double().mean().item()
+    return _in_balls(_apart(real), _distances(real, others), k)
+
+def _check_k(k, n):
+    if not 1 <= k < n: raise ValueError(f'k={k}: of {n} real clips each has {n-1} others; give 1 to {n-1}')
 
 def _distances(a, b): return torch.cdist(a, b, compute_mode='donot_use_mm_for_euclid_dist')
+def _apart(a): return _distances(a, a).fill_diagonal_(torch.inf)   # from each other: no clip is its own neighbour
+
+def _in_balls(among, to_others, k):
+    "Density and coverage, of the distances among real clips (n,n) and from them to others (n,m)"
+    inside = to_others <= among.kthvalue(k, dim=1).values[:, None]
+    return inside.sum().item()/(k*to_others.shape[1]), inside.any(1).double().mean().item()
 
 # %% ../nbs/54_nearness.ipynb #67faf30f
 def expected_coverage(
@@ -120,9 +127,10 @@ def nearness(
     k:int=5,             # As for `density_coverage`
 )->dict:                 # Numbers, by the names of the table below
     "How near a set lies to real clips, in real units"
+    _check_k(k, len(real))
     a,b = in_real_units(real, others)
-    density,coverage = density_coverage(a, b, k)
-    to_real,among = _distances(b, a),_distances(a, a).fill_diagonal_(torch.inf)
+    among,to_real = _apart(a),_distances(b, a)
+    density,coverage = _in_balls(among, to_real.T, k)
     means = {c.item(): a[real_labels == c].mean(0) for c in real_labels.unique()}
     if lost := sorted({*labels.tolist()}-{*means}): raise ValueError(f'classes {lost} have no real clip to be near to')
     off   = lambda f, y: (f-torch.stack([means[c] for c in y.tolist()])).norm(dim=1).mean().item()
@@ -169,7 +177,7 @@ def neighbours_kept(
     k:int=10,         # Neighbours
 )->float:             # 1 keeps all; chance is k/(N-1)
     "The share of each clip's nearest neighbours that are still its nearest in the picture"
-    near = [_distances(o.double(), o.double()).fill_diagonal_(torch.inf).topk(k, largest=False).indices for o in (features, xy)]
+    near = [_apart(o.double()).topk(k, largest=False).indices for o in (features, xy)]
     return (near[0][:, :, None] == near[1][:, None]).any(2).double().mean().item()
 
 # %% ../nbs/54_nearness.ipynb #0ee0416d

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
+from matplotlib.ticker import LogLocator
 
 from .core import human_bytes
 from .run import atomic, outputs, read_rows
@@ -333,53 +334,28 @@ def family(
 # %% ../nbs/52_report.ipynb #e8d5a79a
 def place_names(
     ax,        # Axes whose limits are final
-    names,     # [(name, x, y, colour)] in data units, the most wanted first
+    names,     # [(name, x, y, colour)] in data units
     points,    # Other points (n,2) in data units that names should not cover
     lines=(),  # Lines (n,2) in data units that names had better not cross
     size=7,    # Of the letters, points
 )->list:       # The texts
     "Write names beside points so that they cover neither each other nor points, as far as that can be had"
+    from adjustText import adjust_text   # brings scipy, which nothing else here waits for
     ax.figure.canvas.draw()
-    unit,show = ax.figure.dpi/72,ax.transData.transform
-    dots = show(np.reshape([*points, *[n[1:3] for n in names]], (-1, 2)))
-    dust = np.concatenate([np.empty((0, 2)), *[_dense(show(np.asarray(o, float))) for o in lines]])
-    room,taken,texts = ax.get_window_extent(),[],[]
-    for name,x,y,colour in names:
-        text = ax.annotate(name, (x, y), (0, 0), textcoords='offset points', size=size, color=colour, va='center')
-        at,o = show((x, y)),text.get_window_extent()
-        box  = lambda spot: _box(at, spot, o.width, o.height, unit)
-        best = min(_spots, key=lambda spot: _cover(box(spot), dots, dust, taken, room) + .01*np.hypot(*spot))
-        text.set(ha=_side(best[0])); text.xyann = best
-        taken.append(box(best)); texts.append(text)
-        if np.hypot(*best) < 12: continue
-        ax.annotate('', (x, y), best, textcoords='offset points', arrowprops=_thread | dict(color=colour))
+    beside = lambda x, y: ax.transData.inverted().transform(ax.transData.transform((x, y)) + (6, 0))   # dots
+    texts  = [ax.text(*beside(x, y), name, size=size, color=colour, va='center') for name,x,y,colour in names]
+    strewn = np.concatenate([np.reshape(points, (-1, 2)), *[_strewn(ax, np.asarray(o, float)) for o in lines]])
+    at     = [[float(n[i]) for n in names] for i in (1, 2)]
+    adjust_text(texts, *strewn.T, target_x=at[0], target_y=at[1], ax=ax, ensure_inside_axes=True, expand=(1.1, 1.3),
+                force_static=(.2, .3), iter_lim=200, arrowprops=dict(arrowstyle='-', lw=.5, alpha=.6, color='.4'))
     return texts
 
-_sides  = (7, 0), (-7, 0), (5, 7), (5, -7), (-5, 7), (-5, -7), (0, 9), (0, -9)
-_spots  = [(dx*r, dy*r) for r in (1, 2, 3.5, 5) for dx,dy in _sides]
-_thread = dict(arrowstyle='-', lw=.5, alpha=.6, shrinkA=0, shrinkB=2)
-
-# %% ../nbs/52_report.ipynb #d9b290fe
-def _side(dx): return 'left' if dx > 0 else 'right' if dx < 0 else 'center'
-
-def _dense(xy, step=5):
-    "Points along a line, `step` dots apart"
-    n = [max(2, int(np.hypot(*(b - a))/step)) for a,b in zip(xy, xy[1:])]
-    return np.concatenate([xy[:1], *[np.linspace(a, b, k) for a,b,k in zip(xy, xy[1:], n)]])
-
-def _box(at, spot, w, h, unit):
-    "Left, bottom, right, top of a text, dots"
-    x,y  = at + np.multiply(spot, unit)
-    left = x - w*dict(left=0, right=1, center=.5)[_side(spot[0])]
-    return left, y - h/2, left + w, y + h/2
-
-def _cover(box, dots, dust, taken, room):
-    "How much a text would hide: points, lines, other texts, what lies outside"
-    l,b,r,t = box
-    shared = lambda q: max(0, min(r, q[2]) - max(l, q[0]))*max(0, min(t, q[3]) - max(b, q[1]))
-    inside = lambda p, pad: ((p > (l - pad, b - pad)) & (p < (r + pad, t + pad))).all(1).sum()
-    out    = l < room.x0 or r > room.x1 or b < room.y0 or t > room.y1
-    return 4*sum(map(shared, taken))/((r - l)*(t - b)) + inside(dots, 3) + .1*inside(dust, 1) + 8*out
+def _strewn(ax, line, step=8):
+    "Points along a line, `step` dots apart, in data units"
+    xy = ax.transData.transform(line)
+    n  = [max(2, int(np.hypot(*(b - a))/step)) for a,b in zip(xy, xy[1:])]
+    xy = np.concatenate([xy[:1], *[np.linspace(a, b, k) for a,b,k in zip(xy, xy[1:], n)]])
+    return ax.transData.inverted().transform(xy)
 
 # %% ../nbs/52_report.ipynb #f958298d
 _few = 8   # So many methods all have their names in a figure
@@ -462,6 +438,8 @@ def _frame(ax, rows, same, value):
     lacks = [o for o in ('full', 'random') if o not in there]
     where = ', '.join(v if k in ('dataset', 'net') else f'{k} {v}' for k,v in same.items())
     ax.set(xscale='log', xlabel='bytes on disk', ylabel=f'{titles.get(value, value).lower()} (%)')
+    low,high = ax.get_xlim()
+    if high < 30*low: ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))   # a decade alone would have one label
     ax.xaxis.set_major_formatter(lambda v, _: human_bytes(v)); ax.xaxis.set_minor_formatter('')
     ax.set_title('; '.join([where] + [f"not among the rows: {', '.join(lacks)}"]*bool(lacks)), fontsize=7.5, loc='left')
 
