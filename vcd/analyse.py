@@ -77,7 +77,7 @@ def frame_features(
 
 # %% ../nbs/51_analyse.ipynb #bda23f4f
 def correlation(
-    f:Tensor,  # Vectors, shape (…,n,D)
+    f:Tensor,  # n vectors of D ≥ 2 numbers, shape (…,n,D)
 )->Tensor:     # Shape (…,n,n)
     "Pearson correlation of every two vectors; one without variance is 1 with its like and 0 with others"
     if f.shape[-1] < 2: raise ValueError(f'vectors of {f.shape[-1]} number: a correlation wants at least two')
@@ -96,14 +96,14 @@ def centred(
     return f - f.double().mean((0, 1)).to(f.dtype)
 
 def intra_correlation(
-    f:Tensor,  # Features (N,T,D)
+    f:Tensor,  # Features (N,T,D), T ≥ 2
 )->Tensor:     # Shape (N,T,T)
     "Correlation of every two frames of one clip"
     if f.shape[1] < 2: raise ValueError('clips of one frame: there is no second frame to compare with; load two or more')
     return correlation(f)
 
 def inter_correlation(
-    f:Tensor,    # Features (N,T,D)
+    f:Tensor,    # Features (N,T,D), N ≥ 2
     frame=None,  # Which frame stands for a clip; None for the mean over all
 )->Tensor:       # Shape (N,N)
     "Correlation of every two clips"
@@ -149,8 +149,8 @@ def source_groups(
 
 def pair_kinds(
     labels:Tensor,  # Class of each clip, shape (N,)
-    groups:list,    # Source of each clip
-)->dict:            # 'source', 'class', 'other' to a mask (N,N); together all but the diagonal
+    groups:list,    # Source of each clip, N names
+)->dict:            # 'source', 'class', 'other' to a bool mask (N,N); together all but the diagonal
     "Pairs of clips: of one source, of one class but not of one source, of two classes"
     g    = torch.from_numpy(np.unique(groups, return_inverse=True)[1])
     kin  = labels[:, None] == labels
@@ -161,7 +161,7 @@ def pair_kinds(
 def variance_shares(
     f:Tensor,       # Features (N,T,D)
     labels:Tensor,  # Class of each clip, shape (N,)
-    groups:list,    # Source of each clip; a source has one class
+    groups:list,    # Source of each clip, N names; a source has one class
 )->dict:            # 'class', 'source', 'clip', 'frame' to shares, which sum to 1
     "The variance of frames between classes, between sources of a class, between clips of a source, within a clip"
     clip  = f.mean(1)
@@ -182,7 +182,7 @@ def cover_error(
     n:int,          # Clips to keep of each class, at random; all where it has fewer
     k:int,          # Frames to keep of each, the middles of k equal parts
     gen=None,       # Source of randomness
-)->float:
+)->float:           # 0: nothing is lost; 1: as much as by the class mean alone
     "What is lost of the frames of a class by keeping some, by the nearest kept one"
     at,lost,total = ((torch.arange(k)+.5)*f.shape[1]/k).long(),0.,0.
     for c in labels.unique():
@@ -239,7 +239,7 @@ def matrices(
 
 # %% ../nbs/51_analyse.ipynb #c378f3cf
 def draw_lags(
-    rows,        # Rows with `dataset`, `feature`, `lags` and `corr_…`; one for each panel, or several seeds to be averaged
+    rows,        # Table with `dataset`, `feature`, `corr_…`, and `lags` as text, numbers between blanks; rows of one panel are averaged
     size=1.75,   # Width of a panel, inches
 ):               # A matplotlib Figure
     "Correlation of two frames of a clip by their distance, and of two clips"

@@ -27,7 +27,7 @@ def check_vpc(
     train:ClipSet,  # The set to choose from
     vpc:int,        # Clips per class
 ):
-    "Refuse a `vpc` that some class cannot give"
+    "Refuse a `vpc` that some class cannot give, with a ValueError"
     if not isinstance(vpc, Integral) or vpc < 1: raise ValueError(f'vpc={vpc}: keep at least one whole clip a class')
     have = torch.bincount(train.hard, minlength=len(train.classes)).tolist()
     if short := [f"'{c}' has {n}" for c,n in zip(train.classes, have) if n < vpc]:
@@ -38,7 +38,7 @@ def check_vpc(
 def per_class(
     train:ClipSet,  # The set to choose from
     vpc:int,        # Clips per class
-    pick,           # From the indices of a class and its name to positions among them, best first
+    pick,           # Called with the indices (n,) of a class and its name: positions among them, best first, `vpc` or more
 )->Tensor:          # Indices into `train`, shape (n_classes*vpc,)
     "Pick `vpc` clips of every class, one class after another"
     check_vpc(train, vpc)
@@ -244,7 +244,7 @@ def grand_scores(
     logits:Tensor,  # Shape (…,N,n_classes)
     h:Tensor,       # Inputs of the last layer (`embed`), shape (…,N,D)
     labels:Tensor,  # Hard (N,) or soft (N,n_classes)
-)->Tensor:          # Shape (…,N)
+)->Tensor:          # Shape (…,N), at least 0
     "Norm of each clip's gradient of cross-entropy in the last layer"
     y = labels if labels.ndim == 2 else F.one_hot(labels, logits.shape[-1])
     return (logits.softmax(-1)-y).norm(dim=-1)*(1+h.square().sum(-1)).sqrt()

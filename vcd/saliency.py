@@ -23,7 +23,7 @@ from .show import as_frames, axes
 @torch.no_grad()
 def frame_differences(
     x:Tensor,  # Clips (N,T,C,H,W), in any range, bytes counting as [0,1]; or sequences of features (N,T,D)
-)->Tensor:     # (N,T)
+)->Tensor:     # (N,T), in the units of `x`
     "How much each frame differs from those beside it, on average over its values (Eq. 6)"
     if x.ndim not in (3, 5):
         raise ValueError(f'expected clips (N,T,C,H,W) or features (N,T,D), got {tuple(x.shape)}; make one clip a batch with clip[None]')
@@ -58,7 +58,7 @@ def saliency(
     x:Tensor,            # Clips (N,T,C,H,W) or features (N,T,D)
     k:int=2,             # Frames before it that each frame is averaged with
     window:str='decay',  # A name in `windows`: the weights of those frames
-)->Tensor:               # (N,T)
+)->Tensor:               # (N,T), in the units of `x`
     "Temporal saliency: differences between frames, smoothed over the last k+1 (Eq. 7)"
     return smoothed_back(frame_differences(x), windows[window](k))
 
@@ -94,8 +94,8 @@ class SaliencyFilter(Settings):
 
     @classmethod
     def of(cls, recipe): return cls(**{f.name: getattr(recipe, f.name) for f in fields(cls)})   # As the fields of a recipe say
-    def saliency(self, x): return saliency(x, int(self.k), self.window)   # Of clips `x`, (N,T)
-    def keys(self, s): return s > self.threshold(s)                       # Which frames are key frames, given `saliency`
+    def saliency(self, x): return saliency(x, int(self.k), self.window)   # Of clips `x` (N,T,C,H,W): (N,T)
+    def keys(self, s): return s > self.threshold(s)                       # Which frames are key frames, given saliency (N,T): bools (N,T)
 
 # %% ../nbs/33_saliency.ipynb #3010a2bc
 @patch
@@ -156,6 +156,7 @@ def draw_saliency(
         _film(top, film, rule.keys(s)[i], every)
         _curve(low, s[i], rule.threshold(s)[i], rule.mask(s)[i], rule.keys(s)[i])
         if titles is not None: top.set_title(str(titles[i]), fontsize=8, loc='left')
+    axs[-1, 0].set_xlabel('frame', fontsize=7)
     fig.legend(*axs[1, 0].get_legend_handles_labels(), loc='outside lower center', ncol=4, fontsize=7)
     return fig
 
@@ -185,7 +186,7 @@ def _curve(ax, s, eps, m, keys):
 def saliency_mix(
     x:Tensor,            # Clips, shape (N,T,C,H,W)
     gen:Generator=None,  # Source of randomness; None for torch's own
-    alpha:float=1.,      # Of Beta(alpha, alpha)
+    alpha:float=1.,      # Of Beta(alpha, alpha), which sets the size of the box
     **how,               # Fields of `SaliencyFilter`
 )->tuple:                # Mixed clips, partner (N,), own share (N,)
     "Paste a box of its partner into each clip, the same in all frames but the key frames"

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['tsgf_parts', 'labellings', 'ClipStats', 'clip_stats', 'slot_stats', 'bn_gap', 'Listener', 'TSGFRecipe', 'hard_labels',
-           'live_labels', 'soft_labels', 'frozen_labels', 'frame_wise', 'pixel_range', 'check_tsgf', 'check_teacher',
-           'check_norms', 'slots_of', 'TSGF', 'tsgf']
+           'live_labels', 'soft_labels', 'frozen_labels', 'slots_of', 'frame_wise', 'pixel_range', 'check_teacher',
+           'check_norms', 'check_tsgf', 'TSGF', 'tsgf']
 
 # %% ../nbs/41_tsgf.ipynb #f0387f31
 import copy, math
@@ -59,7 +59,7 @@ def slot_stats(
     var:Tensor,   # Of the same
     W:Tensor,     # Weights (S,n) of clips in slots; rows add up to one
 )->tuple:         # Mean and variance of each slot, (S,c)
-    "Statistics of slots from those of clips"
+    "Statistics of slots from those of clips: μ and σ² above"
     k = len(mean)//W.shape[1]   # a 2-D net has a row for each frame
     W = W.to(mean).repeat_interleave(k, 1)/k
     m = W@mean
@@ -91,8 +91,11 @@ class Listener:
 
     @property
     def remembered(self): return [(m.running_mean, m.running_var) for m in self.norms]   # RM and RV of each layer
-    def gap(self, W, first=1.):
-        "The regulariser of what was heard last, (S,)"
+    def gap(self,
+        W:Tensor,  # Weights (S,n) of clips in slots
+        first=1.,  # Weight of the first layer
+    )->Tensor:     # (S,)
+        "The regulariser (Eq. 5) of what was heard last, which is then forgotten"
         heard,self.heard = self.heard,[None]*len(self.norms)
         pairs = [(slot_stats(*h, W), kept) for h,kept in zip(heard, self.remembered) if h is not None]   # a layer that a net does not use says nothing
         return bn_gap(*zip(*pairs), first)
@@ -141,6 +144,7 @@ class TSGFRecipe(Settings):
         how = {f.name: getattr(self, f.name) for f in fields(SaliencyFilter) if f.name != 'signed'} if self.mix == 'tsgf' else {}
         return dict(mix=self.mix, mix_how=how)
 
+# %% ../nbs/41_tsgf.ipynb #9acb0985
 tsgf_parts = Registry('part of TSGF')   # Name: fields of `TSGFRecipe`
 tsgf_parts.update(bn=dict(mask='none', mix='none'), augment=dict(mask='none'), optimise=dict(mix='none'), tsgf={},
                   sre2l=dict(init='noise', mask='none', mix='none', bn=.01, first=10., jitter=4))
@@ -174,7 +178,14 @@ def frozen_labels(job, small):
     mixed,how = soft_labels(job, ClipSet(small.codec.encode(x, torch.float32), small.labels, small.classes, small.codec, small.meta))
     return mixed, how | dict(mix='none', mix_how={})
 
-# %% ../nbs/41_tsgf.ipynb #c279e3b1
+# %% ../nbs/41_tsgf.ipynb #6d4be021
+def slots_of(
+    small:ClipSet,  # Any set
+)->Tensor:          # (N,)
+    "The slot of each clip: the n-th clips of all classes are slot n"
+    c,n  = (table := class_table(small.hard, len(small.classes))).ge(0).nonzero(as_tuple=True)
+    return torch.zeros(len(small), dtype=torch.long).index_put((table[c, n],), n)
+
 def frame_wise(
     small:ClipSet,  # Any set
 )->bool:
@@ -184,32 +195,14 @@ def frame_wise(
 
 def pixel_range(
     codec,  # Of a set
-):          # Least and largest (2,3,1,1); None where no pixels are stored
+):          # Least and largest (2,3,1,1), in the space of the store; None where no pixels are stored
     "What stored pixels can be"
     space = getattr(codec, 'of', codec).config.get('space')
     if space is None: return None
     ends = torch.tensor([0., 1]).view(2, 1, 1, 1).expand(2, 3, 1, 1)
     return normalise(ends) if space == 'normalised' else ends
 
-def check_tsgf(
-    train:ClipSet,  # The real clips
-    small:ClipSet,  # What is to be moved
-    r:TSGFRecipe,   # How
-):
-    "Refuse what cannot work, in words"
-    check_teacher(train, r)
-    if not trained_fields(small): raise ValueError(f'{small!r}: nothing that it stores can be moved by a gradient; start from `start_set`')
-    if small.classes != train.classes: raise ValueError(f'teacher and set differ in their classes: {train.classes} and {small.classes}')
-    if small.shape != train.shape: raise ValueError(f'{small!r} does not fit {train!r}: the same clip shape is wanted')
-    if min(r.steps, r.chunk, r.jitter) < 0 or r.temperature <= 0: raise ValueError(f'steps={r.steps}, chunk={r.chunk}, jitter={r.jitter}, temperature={r.temperature:g}: none of them can be less')
-    if r.mask not in ('update', 'grad', 'none'): raise ValueError(f"mask='{r.mask}': use update, grad or none")
-    if r.mask == 'update' and not frame_wise(small):
-        raise ValueError(f"mask='update' needs a store with an entry for each frame; '{small.codec.name}' has none, use mask='grad' or mask='none'")
-    if r.labels == 'frozen' and small.codec.name != 'pixels': raise ValueError(f"labels='frozen' keeps mixed frames, which only store='pixels' can hold; use 'live' or 'soft'")
-    optimisers[r.opt],schedules[r.schedule],mixes[r.mix],labellings[r.labels],r.filter
-    least = torch.bincount(slots_of(small)).min().item()
-    if least < 2: raise ValueError(f'a slot with a clip of one class only: BatchNorm statistics of one clip are degenerate; give every class as many clips, and two classes at least')
-
+# %% ../nbs/41_tsgf.ipynb #c279e3b1
 def check_teacher(
     train:ClipSet,  # The real clips
     r:TSGFRecipe,   # How
@@ -225,14 +218,39 @@ def check_norms(
 ):
     "Refuse a teacher without BatchNorm, where Eq. 5 is wanted"
     if bn < 0 or any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()): return
-    raise ValueError(f"net='{name}' has no BatchNorm, and so no statistics that could be matched; use '{name+'-BN' if name+'-BN' in nets else 'ConvNet3D-BN'}', or bn=-1 to do without Eq. 5")
+    other = name+'-BN' if name+'-BN' in nets else 'ConvNet3D-BN'
+    raise ValueError(f"net='{name}' has no BatchNorm, and so no statistics that could be matched; use '{other}', or bn=-1 to do without Eq. 5")
 
-def slots_of(
-    small:ClipSet,  # Any set
-)->Tensor:          # (N,)
-    "The slot of each clip: the n-th clips of all classes are slot n"
-    c,n  = (table := class_table(small.hard, len(small.classes))).ge(0).nonzero(as_tuple=True)
-    return torch.zeros(len(small), dtype=torch.long).index_put((table[c, n],), n)
+# %% ../nbs/41_tsgf.ipynb #d5732d59
+def check_tsgf(
+    train:ClipSet,  # The real clips
+    small:ClipSet,  # What is to be moved
+    r:TSGFRecipe,   # How
+):
+    "Refuse what cannot work, in words: ValueError, or KeyError for a name that is in no registry"
+    check_teacher(train, r)
+    _check_set(train, small)
+    _check_choices(small, r)
+    if torch.bincount(slots_of(small)).min() < 2:
+        raise ValueError('a slot with a clip of one class only: BatchNorm statistics of one clip are degenerate; '
+                         'give every class as many clips, and two classes at least')
+
+def _check_set(train, small):
+    "Is there something to move, of the classes and the shape of the real clips?"
+    if not trained_fields(small): raise ValueError(f'{small!r}: nothing that it stores can be moved by a gradient; start from `start_set`')
+    if small.classes != train.classes: raise ValueError(f'teacher and set differ in their classes: {train.classes} and {small.classes}')
+    if small.shape != train.shape: raise ValueError(f'{small!r} does not fit {train!r}: the same clip shape is wanted')
+
+def _check_choices(small, r):
+    "Are numbers in range and names known, and can the store do what is asked of it?"
+    if min(r.steps, r.chunk, r.jitter) < 0 or r.temperature <= 0:
+        raise ValueError(f'steps={r.steps}, chunk={r.chunk}, jitter={r.jitter}, temperature={r.temperature:g}: none of them can be less')
+    if r.mask not in ('update', 'grad', 'none'): raise ValueError(f"mask='{r.mask}': use update, grad or none")
+    if r.mask == 'update' and not frame_wise(small):
+        raise ValueError(f"mask='update' needs a store with an entry for each frame; '{small.codec.name}' has none, use mask='grad' or mask='none'")
+    if r.labels == 'frozen' and small.codec.name != 'pixels':
+        raise ValueError("labels='frozen' keeps mixed frames, which only store='pixels' can hold; use 'live' or 'soft'")
+    optimisers[r.opt],schedules[r.schedule],mixes[r.mix],labellings[r.labels],r.filter   # each refuses what it does not know
 
 # %% ../nbs/41_tsgf.ipynb #30aad297
 class TSGF(Job):
@@ -351,7 +369,8 @@ def update(self:TSGF):
     "One update of what is stored"
     r,(ce,gap) = self.recipe,self.gradient()
     if not all(o.isfinite().all() for o in (ce, gap, *(v.grad for v in self.moved))):
-        raise FloatingPointError(f'TSGF diverged in update {self.done+1}: a loss or a gradient is not finite. The state after update {self.done} is kept; try a lower lr than {r.lr:g}')
+        raise FloatingPointError(f'TSGF diverged in update {self.done+1}: a loss or a gradient is not finite. '
+                                 f'The state after update {self.done} is kept; try a lower lr than {r.lr:g}')
     for group in self.opt.param_groups: group['lr'] = r.lr*schedules[r.schedule](self.done/max(1, self.total))
     self.moving = True   # from here until all has moved, the state is no one's to save
     self._step()
@@ -362,11 +381,13 @@ def update(self:TSGF):
 @patch
 @torch.no_grad()
 def _step(self:TSGF):
+    "The optimiser's step, of each frame the share that the mask allows, and back into range"
     old = [v.clone() for v in self.moved] if self.recipe.mask == 'update' else []
     self.opt.step()
     for v,o in zip(self.moved, old): v.copy_(o.lerp(v, self.masks[..., None, None, None]))
     for v in self.moved: v.copy_(self._inside(v))
 
+# %% ../nbs/41_tsgf.ipynb #6e8c69d0
 @patch
 def state(self:TSGF):
     "All that an update changes"
@@ -375,6 +396,7 @@ def state(self:TSGF):
 @patch
 @torch.no_grad()
 def restore(self:TSGF, s):
+    "Put back what `state` gave"
     for k,v in s['store'].items(): self.store[k].copy_(v)
     self.opt.load_state_dict(copy.deepcopy(s['opt']))
 
@@ -382,7 +404,8 @@ def restore(self:TSGF, s):
 def key(self:TSGF)->str:
     "What a checkpoint belongs to: data, start, seed, teacher, and what of the recipe an update depends on"
     asked = dict(on=self.device.type, judge=self.given and weights_key(self.given))   # which teacher
-    return digest(kind='TSGF', train=fingerprint(self.train), small=fingerprint(self.small), seed=self.seed, **asked, **recipe_key(self, 'labels', 'temperature', 'mix'))
+    sets  = dict(train=fingerprint(self.train), small=fingerprint(self.small))
+    return digest(kind='TSGF', **sets, seed=self.seed, **asked, **recipe_key(self, 'labels', 'temperature', 'mix'))
 
 @patch
 def run(self:TSGF,
