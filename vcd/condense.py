@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['methods', 'told', 'keep_clips', 'keyframe', 'full', 'hyperparameters', 'check_hyperparameters', 'as_data', 'condense',
-           'movies', 'movies_taught', 'condense_once']
+           'condense_once', 'movies', 'movies_taught']
 
 # %% ../nbs/47_condense.ipynb #7da40667
 import difflib, inspect
@@ -34,7 +34,7 @@ methods = Registry('method', hint='(`import vcd.all` registers every method ther
 # %% ../nbs/47_condense.ipynb #add947d7
 def keep_clips(
     name:str,  # A name in `selectors`
-):
+)->callable:   # (train, vpc, seed, device, **hyperparameters) to ClipSet
     "The method that keeps the clips that a selector picks"
     def method(train, vpc, seed=0, device='auto', **hp):
         idx,cost = selectors[name](train, vpc, seed=seed, device=device, **hp)
@@ -54,8 +54,8 @@ def keyframe(
     vpc:int,        # Clips per class
     seed:int=0,     # Of the draw: the same clips as 'random'
     device='auto',  # Not used
-    frames:int=4,   # Key frames kept of each clip
-)->ClipSet:         # Codec `repeat`
+    frames:int=4,   # Key frames kept of each clip, 1 to T; others raise ValueError
+)->ClipSet:         # Codec `repeat`: T frames again, each key frame repeated
     "Keep random clips, and of each the frames that change most, repeated"
     idx,_ = random_clips(train, vpc, seed, device)
     small = keep_frames(train.take(idx), frames)
@@ -68,7 +68,7 @@ def full(
     vpc:int=None,   # Not used: all are kept
     seed:int=0,     # Not used
     device='auto',  # Not used
-)->ClipSet:
+)->ClipSet:         # All of `train`
     "Keep everything: the ceiling that the others are measured against"
     return ClipSet(train.store, train.labels, train.classes, train.codec, train.meta | dict(vpc=None))
 
@@ -84,7 +84,7 @@ def check_hyperparameters(
     method:str,  # A name in `methods`
     given,       # Names of hyperparameters
 ):
-    "Refuse a hyperparameter that the method does not have"
+    "Refuse, with a TypeError, a hyperparameter that the method does not have"
     known = hyperparameters(method)
     for k in given:
         if k in known: continue
@@ -97,18 +97,37 @@ methods['videocompressa'] = videocompressa
 methods['videocompressa_fast'] = partial(videocompressa, hard=True, mix='latents', scorer='clips')
 methods['videocompressa_faithful'] = partial(videocompressa, select='uniform', task=0., fidelity=1., lr_latents=.03, steps=12, packing='int8')
 
+# %% ../nbs/47_condense.ipynb #ff65a2ed
+methods['dm'],methods['dc'] = dm,dc
+methods['dsa'] = partial(dc, siamese='dsa')
+methods['dm_trained'] = partial(dm, trained=10)
+methods['dm_latents'] = partial(dm, store='latents', opt='adam', lr=.05)
+methods['dfs'],methods['david'] = dfs,david
+methods['dfs_adam'] = partial(dfs, opt='adam', lr=.1)
+methods['david_balanced'] = partial(david, balance=True)
+
+# %% ../nbs/47_condense.ipynb #723bcc2e
+methods['tsgf'] = tsgf
+methods.update({k: partial(tsgf, **tsgf_parts[k]) for k in ('bn', 'sre2l', 'sre2l_frames', 'taught')})
+
 # %% ../nbs/47_condense.ipynb #296dc40e
-told = set('''method vpc condense_seed params versions condense_s condense_peak_mb index init init_index start_s loss steps updates
-    stage_s by_pass keys inserted resolutions policy teacher training curves movies'''.split())   # What `condense` and the methods say in `meta`; a set made of a made set does not inherit it
+told = set('''method vpc condense_seed params versions condense_s condense_peak_mb index init init_index start_s loss
+    steps updates stage_s by_pass keys inserted resolutions policy teacher training curves movies'''.split())   # in `meta`
 
 def as_data(
     train:ClipSet,  # Any set, also one that was made
-)->ClipSet:
-    "A set without what was said of its making: no teacher, and hard labels for those that only make sense with one"
+)->ClipSet:         # No teacher in its store; hard labels where it had soft ones that belong to a way of training
+    "A set without what was said of its making"
     meta  = {k: v for k,v in train.meta.items() if k not in told}
     store = {k: v for k,v in train.store.items() if not k.startswith('teacher.')}
     return ClipSet(store, train.hard if 'training' in train.meta else train.labels, train.classes, train.codec, meta)
 
+def _plain(v):
+    "A hyperparameter as it goes into a header: nets by their name, autoencoders by theirs"
+    if isinstance(v, (str, int, float, bool, list, tuple, dict, type(None))): return v
+    return getattr(v, '__name__', None) or getattr(v, 'name', None) or str(v)
+
+# %% ../nbs/47_condense.ipynb #ff24743b
 def condense(
     train:ClipSet,      # The set to make small
     method:str,         # A name in `methods`
@@ -126,82 +145,12 @@ def condense(
     if method != 'full' and vpc is not None: check_vpc(train, vpc)
     how  = {k: _plain(v) for k,v in (hyperparameters(method) | hp).items()}
     what = dict(method=method, condense_seed=seed, params=how, versions=environment(dev := pick_device(device)))
-    late = dict(vpc=vpc, condense_s=-1e300/3, condense_peak_mb=-1e300/3)   # known in the end; as long as numbers can be
+    late = dict(vpc=vpc, condense_s=-1e300/3, condense_peak_mb=-1e300/3)   # as long as numbers can be
     keep = {k: v for k,v in dict(checkpoint=checkpoint, header=late | what).items() if k in takes}
     train = as_data(train)
     with measure(dev) as cost: small = fn(train, vpc=vpc, seed=seed, device=dev, **keep, **hp)
     took = dict(condense_s=cost.seconds, condense_peak_mb=cost.peak_mb)
     small.meta = dict(vpc=vpc) | took | small.meta | what
-    return small
-
-def _plain(v):
-    "A hyperparameter as it goes into a header: nets by their name, autoencoders by theirs"
-    return v if isinstance(v, (str, int, float, bool, list, tuple, dict, type(None))) else getattr(v, '__name__', None) or getattr(v, 'name', None) or str(v)
-
-# %% ../nbs/47_condense.ipynb #ff65a2ed
-methods['dm'],methods['dc'] = dm,dc
-methods['dsa'] = partial(dc, siamese='dsa')
-methods['dm_trained'] = partial(dm, trained=10)
-methods['dm_latents'] = partial(dm, store='latents', opt='adam', lr=.05)
-methods['dfs'],methods['david'] = dfs,david
-methods['dfs_adam'] = partial(dfs, opt='adam', lr=.1)
-methods['david_balanced'] = partial(david, balance=True)
-
-# %% ../nbs/47_condense.ipynb #723bcc2e
-methods['tsgf'] = tsgf
-methods.update({k: partial(tsgf, **tsgf_parts[k]) for k in ('bn', 'sre2l', 'sre2l_frames', 'taught')})
-
-# %% ../nbs/47_condense.ipynb #cb9bae85
-@methods
-def movies(
-    train:ClipSet,      # The whole set
-    vpc:int=None,       # Clips per class; None for what the budget holds, or for all
-    seed:int=0,         # Of the draw
-    device='auto',      # Where a selector works
-    bytes:int=None,     # Of the saved file: a budget to fill; None for fixed settings
-    codec:str='h264',   # A name in `coders`
-    crf:float=None,     # Quality, where no budget says it; None is 28
-    size:int=None,      # Height of the stored frames; None is the clips' own, or what a budget makes best use of
-    frames:int=None,    # Stored frames of a clip; None is all, or what a budget makes best use of
-    select:str='random',# A name in `selectors`
-    floor:float=26.,    # PSNR in dB below which a budget buys no more clips
-    header:dict=None,   # What will be written into the file besides
-)->ClipSet:             # Codec `video`
-    "Keep real clips as compressed video: so many bytes of them, or so many clips"
-    if bytes is not None and crf is not None: raise ValueError(f'{bytes=} and {crf=}: give the bytes and the quality is found, or the quality alone')
-    pick = lambda of, v, s: selectors[select](of, v, seed=s, device=device)[0]
-    if bytes is None:
-        idx   = torch.arange(len(train)) if vpc is None else pick(train, vpc, seed)
-        small = compress_clips(train.take(idx), codec, 28 if crf is None else crf, size, frames)
-        small.meta |= dict(index=idx.tolist())
-        return small
-    told_of = ClipSet(train.store, train.labels, train.classes, train.codec, train.meta | (header or {}))
-    small = fit_budget(told_of, bytes, seed, codec, vpc, size and (size,), frames and (frames,), floor, pick)
-    small.meta = {k: v for k,v in small.meta.items() if k not in (header or {})} | dict(vpc=len(small)//len(small.classes))
-    return small
-
-methods['movies_av1'] = partial(movies, codec='av1')
-
-@methods
-@delegates(movies)
-def movies_taught(
-    train:ClipSet,         # The whole set
-    vpc:int=None,          # As for `movies`, and so are the others
-    seed:int=0,            # Of the draw
-    device='auto',         # Where the teacher works
-    net='ConvNet3D-BN',    # The teacher: a name in `nets`
-    teaching:dict=None,    # Fields of its `Recipe`, where not the defaults
-    header:dict=None,      # What will be written into the file besides
-    **kwargs,
-)->ClipSet:                # Codec `video`, soft labels
-    "`movies` with a teacher's answers to the original clips for labels"
-    guide,spent = teacher(train, net, 0, device, **(teaching or {}))
-    said = dict(teacher=net, training=dict(mix='none', mix_how={}, temperature=1.))
-    with measure(device) as now:
-        meta  = train.meta | dict(clips=train.meta.get('clips', {}) | {'class': train.hard.tolist()})
-        heard = ClipSet(train.store, guide.logits(train)[0].softmax(1), train.classes, train.codec, meta)
-        small = movies(heard, vpc, seed, device, header=(header or {}) | said, **kwargs)
-    small.meta |= said | dict(condense_s=now.seconds+spent.seconds, condense_peak_mb=max(now.peak_mb, spent.peak_mb))
     return small
 
 # %% ../nbs/47_condense.ipynb #dae9e1c4
@@ -222,4 +171,58 @@ def condense_once(
     small = condense(train, method, checkpoint=keep, **how)
     small.save(path)
     path.with_suffix('.checkpoint').unlink(missing_ok=True)
+    return small
+
+# %% ../nbs/47_condense.ipynb #cb9bae85
+@methods
+def movies(
+    train:ClipSet,      # The whole set
+    vpc:int=None,       # Clips per class; None for what the budget holds, or for all
+    seed:int=0,         # Of the draw
+    device='auto',      # Where a selector works
+    bytes:int=None,     # Of the saved file: a budget to fill; None for fixed settings
+    codec:str='h264',   # A name in `coders`
+    crf:float=None,     # Quality (less is finer), where no budget says it; None is 28; with `bytes` a ValueError
+    size:int=None,      # Height of the stored frames in pixels; None is the clips' own, or what a budget makes best use of
+    frames:int=None,    # Stored frames of a clip; None is all, or what a budget makes best use of
+    select:str='random',# A name in `selectors`
+    floor:float=26.,    # PSNR in dB below which a budget buys no more clips
+    header:dict=None,   # What will be written into the file besides
+)->ClipSet:             # Codec `video`
+    "Keep real clips as compressed video: so many bytes of them, or so many clips"
+    if bytes is not None and crf is not None: raise ValueError(f'{bytes=} and {crf=}: give the bytes and the quality is found, or the quality alone')
+    pick = lambda of, v, s: selectors[select](of, v, seed=s, device=device)[0]
+    if bytes is None:
+        idx   = torch.arange(len(train)) if vpc is None else pick(train, vpc, seed)
+        small = compress_clips(train.take(idx), codec, 28 if crf is None else crf, size, frames)
+        small.meta |= dict(index=idx.tolist())
+        return small
+    told_of = ClipSet(train.store, train.labels, train.classes, train.codec, train.meta | (header or {}))
+    small = fit_budget(told_of, bytes, seed, codec, vpc, size and (size,), frames and (frames,), floor, pick)
+    small.meta = {k: v for k,v in small.meta.items() if k not in (header or {})} | dict(vpc=len(small)//len(small.classes))
+    return small
+
+methods['movies_av1'] = partial(movies, codec='av1')
+
+# %% ../nbs/47_condense.ipynb #f7202f07
+@methods
+@delegates(movies)
+def movies_taught(
+    train:ClipSet,         # The whole set
+    vpc:int=None,          # As for `movies`, and so are the others
+    seed:int=0,            # Of the draw
+    device='auto',         # Where the teacher works
+    net='ConvNet3D-BN',    # The teacher: a name in `nets`
+    teaching:dict=None,    # Fields of its `Recipe`, where not the defaults
+    header:dict=None,      # What will be written into the file besides
+    **kwargs,
+)->ClipSet:                # Codec `video`, soft labels
+    "`movies` with a teacher's answers to the original clips for labels"
+    guide,spent = teacher(train, net, 0, device, **(teaching or {}))
+    said = dict(teacher=net, training=dict(temperature=1.))
+    with measure(device) as now:
+        meta  = train.meta | dict(clips=train.meta.get('clips', {}) | {'class': train.hard.tolist()})
+        heard = ClipSet(train.store, guide.logits(train)[0].softmax(1), train.classes, train.codec, meta)
+        small = movies(heard, vpc, seed, device, header=(header or {}) | said, **kwargs)
+    small.meta |= said | dict(condense_s=now.seconds+spent.seconds, condense_peak_mb=max(now.peak_mb, spent.peak_mb))
     return small

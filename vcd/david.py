@@ -30,14 +30,14 @@ from .train import Feed
 distances_to = Registry('reward', hint='')
 
 @distances_to('literal')
-def distance(a, b): return torch.linalg.vector_norm(a-b, dim=-1)
+def distance(a, b): return torch.linalg.vector_norm(a-b, dim=-1)           # (…,D) and (…,D) to (…,): as Eq. 1 has it
 
 @distances_to('sqrt_dim')
-def distance_per_feature(a, b): return distance(a, b)/a.shape[-1]**.5
+def distance_per_feature(a, b): return distance(a, b)/a.shape[-1]**.5      # the same over √D: the root mean square difference
 
 def closeness(
-    syn:Tensor,         # Mean features of synthetic clips (…,D)
-    real:Tensor,        # Of real ones (…,D)
+    syn:Tensor,         # Mean features of synthetic clips, shape (…,D)
+    real:Tensor,        # Of real ones, shape (…,D)
     how:str='literal',  # A name in `distances_to`
 )->Tensor:              # Rewards (…,) in (0,1]
     "The reward of DAViD (Eq. 1): 1 at equality, towards 0 far away"
@@ -47,12 +47,12 @@ def closeness(
 class Policy:
     "Tabular Q-learning in several tables side by side; the state is the last action"
     def __init__(self,
-        tables:int,        # Tables K: one a class, or one
-        actions:int,       # Actions n, which are the states, too; the last is the first state
+        tables:int,        # Tables K: one for each class, or one for all
+        actions:int,       # Actions n, which are the states, too; the last of them is the state at the start
         seed:int=0,        # Of exploration
         alpha:float=.1,    # Learning rate of the values
         gamma:float=.5,    # Discount of what follows
-        exploit:float=.7,  # Probability p of the action that is best so far
+        exploit:float=.7,  # Probability p of taking the action that is best so far (Eq. 3)
     ):
         self.seed,self.alpha,self.gamma,self.exploit,self.steps = seed,alpha,gamma,exploit,0
         self.q      = torch.zeros(tables, actions, actions, dtype=torch.double)   # table, state, action
@@ -77,8 +77,8 @@ def act(self:Policy)->Tensor:   # An action for each table (K,)
 
 @patch
 def learn(self:Policy,
-    action:Tensor,  # What was tried in each table (K,)
-    reward:Tensor,  # What it brought (K,)
+    action:Tensor,  # What was tried in each table (K,), int64 in [0,n)
+    reward:Tensor,  # What it brought (K,), in (0,1]
 ):
     "Update the values (Eq. 2) and go on to the next state"
     here = self.rows,self.at,action
@@ -87,7 +87,7 @@ def learn(self:Policy,
     self.at,self.steps = action.clone(),self.steps+1
 
 @patch
-def best(self:Policy)->Tensor:   # (K,)
+def best(self:Policy)->Tensor:   # An action for each table (K,)
     "The action that is best in the state that was reached"
     return _first(self.q[self.rows, self.at], self.visits.sum(1))
 
@@ -137,8 +137,8 @@ def resolutions_of(
 
 # %% ../nbs/43_david.ipynb #0bb09f75
 def side_by_side(
-    sets:list,   # Sets with the codec `partition`
-)->ClipSet:
+    sets:list,   # Sets of the same videos' shape and classes, with the codec `partition`
+)->ClipSet:      # Their videos and clips in the order of `sets`
     "One set that holds all of them, one after the other"
     first = torch.tensor([0]+[len(o.store['frames']) for o in sets]).cumsum(0).tolist()
     store = {k: torch.cat([o.store[k] for o in sets]) for k in sets[0].store}
@@ -161,7 +161,7 @@ class Together(Matching):
         "The loss of DM, summed over sets and classes"
         return dm_loss(real.repeat(self.groups, 1), class_means(f, self.which*self.C+self.y, self.groups*self.C))
 
-    def part(self, i): return self.extract().take(self.which == i)
+    def part(self, i): return self.extract().take(self.which == i)   # the set of group `i`, as it is now
 
 # %% ../nbs/43_david.ipynb #47a9ceba
 def balanced(
@@ -203,33 +203,40 @@ class DAViD(Job):
         self.inner  = self.environment()
         self.seconds['policy' if self.searched else 'synthesis'] += time.perf_counter()-begun+self.inner.small.meta['start_s']
 
-    @property
-    def total(self): return self.searched+self.recipe.steps
-    @property
-    def searching(self): return self.done < self.searched
     def __repr__(self):
         return f'DAViD of {self.vpc} videos a class, resolutions {self.choices}, update {self.done} of {self.total}'
 
-# %% ../nbs/43_david.ipynb #78f41329
-@patch
-def start(self:DAViD, seed, resolution):
-    "A set to begin with, its videos cut at `resolution`: a number, or one a class"
-    r = self.recipe
-    return start_set(self.train, self.vpc, r.init, 'partition', seed, self.device, r.net, resolution=resolution)
+# %% ../nbs/43_david.ipynb #2a51667a
+@patch(as_prop=True)
+def total(self:DAViD): return self.searched+self.recipe.steps   # updates in all
+@patch(as_prop=True)
+def searching(self:DAViD): return self.done < self.searched
 
 @patch
-def per_class(self:DAViD, action):
-    "Resolutions of all classes, of actions (C,) or (1,)"
+def per_class(self:DAViD,
+    action:Tensor,  # Of each class (C,), or one for all (1,)
+)->list:            # Resolutions in frames (C,)
+    "What actions mean for each class"
     return [self.choices[a] for a in action.expand(self.C).tolist()]
 
 @patch(as_prop=True)
-def resolutions(self:DAViD)->list:   # (C,)
+def resolutions(self:DAViD)->list:   # In frames (C,)
     "The resolution of each class, as far as it is known"
     r = self.recipe
     if r.search == 'none': return [r.resolution or self.train.shape[0]]*self.C
     if r.search == 'rl':   return self.per_class(self.policy.best())
     reward = torch.tensor(self.log[0]['rewards'])   # (tables, actions)
     return self.per_class(reward.argmax(1))
+
+# %% ../nbs/43_david.ipynb #78f41329
+@patch
+def start(self:DAViD,
+    seed:int,    # Of the noise, or of the choice of clips
+    resolution,  # Frames of a segment: a number, or one for each class
+)->ClipSet:
+    "A set to begin with"
+    r = self.recipe
+    return start_set(self.train, self.vpc, r.init, 'partition', seed, self.device, r.net, resolution=resolution)
 
 @patch
 def environment(self:DAViD)->Matching:
@@ -245,13 +252,14 @@ def environment(self:DAViD)->Matching:
 # %% ../nbs/43_david.ipynb #2a217f83
 @patch
 def _fits(self:DAViD, judge):
+    "Refuse a teacher that was trained on other classes"
     n = judge(self.train.clips([0], judge.device)).shape[-1]
     if n == self.C: return
     raise ValueError(f'the teacher tells {n} classes apart, the set has {self.C}; train one on this set')
 
 @patch
 def hire(self:DAViD):
-    "The teacher, and the class means of its features of real clips"
+    "Have a teacher, and the class means of its features of real clips: Φ_T(V_real) of Eq. 1"
     if self.real is not None: return
     r = self.recipe
     if self.judge is None:   # seed 0: one for all seeds
@@ -265,7 +273,7 @@ def hire(self:DAViD):
 
 @patch
 @torch.no_grad()
-def rewards(self:DAViD)->Tensor:   # (1,C), or (actions,C) of a grid
+def rewards(self:DAViD)->Tensor:   # In (0,1], shape (1,C), or (actions,C) of a grid
     "How near the clips that are being made have come, to the eyes of the teacher (Eq. 1)"
     self.hire()
     n,job = getattr(self.inner, 'groups', 1),self.inner
@@ -365,7 +373,7 @@ def david(
 
 # %% ../nbs/43_david.ipynb #e5bed81e
 def draw_policy(
-    small:ClipSet,  # A set that `david` made
+    small:ClipSet,  # A set that `david` made, with a search
     most:int=14,    # Classes to show
 ):                  # A figure
     "Which resolution each class tried, and what the agent came to think of each"
@@ -401,10 +409,10 @@ ablations.update(none=dict(search='none'), universal=dict(adaptive=False), adapt
                  grid=dict(search='grid', beta=1.), grid_early=dict(search='grid'))
 
 def group_means(
-    delta,          # How dynamic each class is (C,)
+    delta,          # Δ of each class (C,), see Eq. 6
     value,          # What is known of each class, as its accuracy (C,)
-    groups:int=11,  # Groups, as equal in size as can be
-)->np.ndarray:      # From the most static to the most dynamic
+    groups:int=11,  # Groups, as equal in size as can be; as many as classes where there are fewer
+)->np.ndarray:      # From the most static to the most dynamic (groups,)
     "Mean of `value` over classes of similar Δ"
     order = np.argsort(np.asarray(delta, float), kind='stable')
     return np.array([np.mean(np.asarray(value, float)[o]) for o in np.array_split(order, min(groups, len(order)))])

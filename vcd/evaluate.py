@@ -44,7 +44,7 @@ recipes.update({f'cpu:{o}': recipes['cpu'].change(frames=2) for o in ('RNN', 'GR
 
 def recipe_for(
     recipe,  # A name in `recipes`, or a Recipe
-    net,     # The net that is to be trained
+    net,     # The net that is to be trained: a name in `nets`, or a builder, for which there are no variants
 )->Recipe:
     "The recipe, or its variant for this net"
     if isinstance(recipe, Recipe): return recipe
@@ -54,8 +54,8 @@ def recipe_for(
 def scorer_of(
     small:ClipSet,  # Any set
     device='cpu',   # Where the scorer goes
-):
-    "The scorer that a set of VideoCompressa brings with it; None where it has none, or one that needs an encoder that did not travel"
+):                  # A module from clips or latents to one logit a frame (n,T); None where there is none that works
+    "The scorer that a set of VideoCompressa brings with it; one that needs an encoder that did not travel is none"
     state = {k[7:]: v for k,v in small.store.items() if k.startswith('scorer.')}
     latents = 'normalise.mean' not in state
     if not state or latents and small.codec.config['arch']: return None
@@ -68,10 +68,12 @@ def scorer_of(
 test_samplings = Registry('test sampling')
 
 @test_samplings('all')
-def all_frames(clips, small, device): return clips
+def all_frames(clips, small, device): return clips   # T frames, though the network was trained on K
 
 @test_samplings('uniform')
-def spread_frames(clips, small, device): return clips.pick(sample_frames(clips.shape[0], min(small.shape[0], clips.shape[0])))
+def spread_frames(clips, small, device):
+    "K frames of each clip, evenly spread"
+    return clips.pick(sample_frames(clips.shape[0], min(small.shape[0], clips.shape[0])))
 
 @test_samplings('scorer')
 @torch.no_grad()
@@ -80,7 +82,7 @@ def scored_frames(
     small:ClipSet,  # A set with a scorer
     device='auto',  # Where it looks at them
     batch:int=32,   # Clips at a time
-)->ClipSet:
+)->ClipSet:         # K frames of each, in order of time; ValueError where there is no scorer
     "The K frames that the set's scorer ranks highest"
     dev = pick_device(device)
     if (scorer := scorer_of(small, dev)) is None: raise ValueError(f'{small!r} has no scorer for test clips; sample them uniformly')
@@ -102,8 +104,8 @@ def sample_like(
 
 # %% ../nbs/50_evaluate.ipynb #494e63a9
 def evaluate(
-    small,                # The set to train on, or one per seed
-    test,                 # The test ClipSet, or one per test pass
+    small,                # The set to train on, or a list of one per seed
+    test,                 # The test ClipSet, or a list of one per test pass
     net='ConvNet3D',      # A name in `nets`, or a builder
     recipe='cpu',         # A name in `recipes`, or a Recipe
     seeds=None,           # How many networks, or their seeds; None for the recipe's own number
@@ -133,7 +135,7 @@ def evaluate(
 # %% ../nbs/50_evaluate.ipynb #080c43b1
 def as_told(
     r:Recipe,   # How networks are trained
-    sets:list,  # ClipSets
+    sets:list,  # ClipSets, all to be trained on in the same way; if not, a ValueError
 )->Recipe:      # With the changes of these sets
     "A recipe with what the sets bring in `meta['training']`"
     brought = [o.meta.get('training', {}) for o in sets]
@@ -198,7 +200,8 @@ def _sampled(i, each):
 def chance_row(
     test:ClipSet,  # The test set
 )->dict:           # A row
-    "What guessing gives: one in `n_classes`, five in `n_classes` for top-5"
-    n = len(test.classes)
+    "What guessing gives: one in `n_classes`, five in `n_classes` for top-5, and nothing stored"
+    n     = len(test.classes)
     known = {k: test.meta.get(k) for k in ('dataset', 'split')}
-    return dict(known, method='chance', frames=test.shape[0], size=test.shape[-1], seed=0, device=None, top1=1/n, top5=min(5, n)/n, clips=0, values=0, values_ratio=0., bytes=0)
+    nothing = dict(clips=0, values=0, values_ratio=0., bytes=0)
+    return dict(known, method='chance', frames=test.shape[0], size=test.shape[-1], seed=0, device=None, top1=1/n, top5=min(5, n)/n, **nothing)

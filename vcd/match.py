@@ -35,7 +35,7 @@ def class_table(
     y:Tensor,         # Labels (N,)
     n_classes:int,    # Number of classes
     most:int=None,    # Clips of a class at most; None for all
-    gen=None,         # Draws which, and their order; None for the first, in their order
+    gen=None,         # A generator that draws which, and their order; None for the first, in their order
 )->Tensor:            # Indices (n_classes,B), -1 where a class has no more; B is `most` or the size of the largest class
     "Some clips of every class, one row a class"
     y     = y.cpu()
@@ -51,10 +51,10 @@ Siamese = namedtuple('Siamese', 'which u')   # For every class: number of the tr
 
 def siamese_draw(
     n_classes:int,          # Number of classes
-    gen,                    # Draws
+    gen,                    # The generator that draws
     strategy:str=STRATEGY,  # Names in `transforms`, joined by '_'
     shared:str='class',     # What shares a transform: the clips of a 'class', or of the whole 'step'
-)->Siamese:
+)->Siamese:                 # Numbers into `strategy` (C,), and parameters (C,3) uniform in [0,1)
     "A transform for every class"
     n = 1 if shared == 'step' else n_classes
     which,u = torch.randint(len(strategy.split('_')), (n,), generator=gen), torch.rand(n, 3, generator=gen)
@@ -64,7 +64,7 @@ def siamese(
     x:Tensor,               # Clips in [0,1], shape (n,T,C,H,W)
     y:Tensor,               # Labels (n,), on the CPU
     drawn:Siamese,          # From `siamese_draw`
-    strategy:str=STRATEGY,  # The same
+    strategy:str=STRATEGY,  # The one that `drawn` was drawn for
 )->Tensor:                  # Like `x`; may leave [0,1]
     "Every clip under the transform of its class"
     x,u   = normalise(x),drawn.u[y].to(x)
@@ -92,7 +92,7 @@ def class_means(
 def dm_loss(
     real:Tensor,  # Class means of real features (C,D)
     syn:Tensor,   # Of synthetic ones (C,D)
-)->Tensor:
+)->Tensor:        # A scalar, 0 where the means agree
     "Squared distance of the means, summed over features and classes"
     return (real-syn).square().sum()
 
@@ -101,7 +101,7 @@ stores = Registry('store', hint='(`import vcd.all` registers every store there i
 
 @stores('pixels')
 def pixel_store(clips, **how):
-    "Every frame, float32, in the space that the learning rates of the papers mean"
+    "Every frame, float32, less the mean and over the deviation of ImageNet, as the learning rates of the papers mean it"
     codec = Pixels('normalised')
     return ClipSet(codec.encode(clips.clips(), torch.float32), clips.labels, clips.classes, codec, clips.meta)
 
@@ -141,7 +141,7 @@ def start_set(
     device='auto',        # Where a selector or an autoencoder works
     net=None,             # For selectors that look at features: whose; None for their default
     **how,                # What the store wants to know, as `autoencoder`
-)->ClipSet:
+)->ClipSet:               # `meta` has `init`, and `init_index` where it began as clips; ValueError where a class has fewer than `vpc`
     "A set of `vpc` clips a class to begin with"
     pick = selectors['random' if init in ('real', 'noise') else init]
     look = dict(net=net) if net and 'net' in inspect.signature(pick).parameters else {}
@@ -258,6 +258,22 @@ def random_network(
     "A network drawn for a job"
     with seeded(job.seed, 'net', n), torch.device(job.device): return new_net(job.recipe.net, job.C, job.train.shape).to(job.device)
 
+# %% ../nbs/31_match.ipynb #65e3c4ee
+@torch.no_grad()
+def set_statistics(
+    net:nn.Module,  # Any
+    clips,          # Called without arguments for clips (n,T,C,H,W), if there is a BatchNorm
+):
+    "Give BatchNorm the mean and variance of some clips"
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms: return
+    old = [m.momentum for m in norms]
+    for m in norms: m.reset_running_stats(); m.momentum = None   # None: the plain average
+    net.eval()
+    for m in norms: m.train()   # the norms alone: nothing is dropped, no random number is used
+    net(clips())
+    for m,v in zip(norms, old): m.momentum = v
+
 # %% ../nbs/31_match.ipynb #1577095c
 Draw = namedtuple('Draw', 'table mirror pair')   # Real clips (C,B), -1 for none; numbers for the flip (C,B); `Siamese`, or None
 
@@ -279,21 +295,6 @@ def network(self:Matching,
     set_statistics(self.net, lambda: self.feed(i[torch.linspace(0, len(i)-1, min(len(i), self.recipe.calibrate)).long()]))
     return self.net.eval().requires_grad_(False)
 
-@torch.no_grad()
-def set_statistics(
-    net:nn.Module,  # Any
-    clips,          # Called for clips (n,T,C,H,W), if there is a BatchNorm
-):
-    "Give BatchNorm the mean and variance of some clips"
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not norms: return
-    old = [m.momentum for m in norms]
-    for m in norms: m.reset_running_stats(); m.momentum = None   # None: the plain average
-    net.eval()
-    for m in norms: m.train()   # the norms alone: nothing is dropped, no random number is used
-    net(clips())
-    for m,v in zip(norms, old): m.momentum = v
-
 # %% ../nbs/31_match.ipynb #3d8a51c1
 @patch
 def real_clips(self:Matching,
@@ -301,7 +302,7 @@ def real_clips(self:Matching,
     y:Tensor,       # Their labels (n,)
     mirror:Tensor,  # Numbers in [0,1) for the flip (n,)
     pair=None,      # `Siamese`, or None
-)->Tensor:
+)->Tensor:          # (n,T,C,H,W)
     "Real clips as the network sees them"
     x = self.feed(i)
     if self.recipe.flip: x = flip(x, mirror[:, None].to(x.device))
@@ -337,7 +338,8 @@ def synthetic(self:Matching,
 
 @patch
 def _loss(self:Matching, real, f):
-    c = self.y.unique()   # a class without synthetic clips has no say
+    "The loss of DM on features (n,D) of all synthetic clips, over the classes that have any"
+    c = self.y.unique()
     return dm_loss(real[c], class_means(f, self.y, self.C)[c])
 
 @patch
@@ -347,8 +349,9 @@ def _back(self:Matching, i, x, leaf, what, g=None):
     if self.look: self.look(i, leaf.detach(), gx)
     x.backward(gx)
 
+# %% ../nbs/31_match.ipynb #496a495f
 @patch
-def gradient(self:Matching)->Tensor:
+def gradient(self:Matching)->Tensor:   # A scalar
     "Loss of the coming update; its gradient is left in the tensors that are moved"
     d     = self.draw()
     net   = self.network(d)
@@ -391,6 +394,7 @@ def _within(self:Matching, times):
 
 @patch
 def _stop(self:Matching, why):
+    "Put back what was good, and raise"
     n = self.done+1
     if self.good: self.restore(self.good)
     self.moving = False
@@ -398,7 +402,7 @@ def _stop(self:Matching, why):
 
 # %% ../nbs/31_match.ipynb #405bf301
 @patch
-def state(self:Matching):
+def state(self:Matching)->dict:
     "All that an update changes"
     store = {k: self.store[k].detach().clone() for k in trained_fields(self.small)}
     net   = copy.deepcopy(self.net.state_dict()) if self.net is not None and self.done % self.outer else None
@@ -406,7 +410,10 @@ def state(self:Matching):
 
 @patch
 @torch.no_grad()
-def restore(self:Matching, s):
+def restore(self:Matching,
+    s:dict,  # From `state`
+):
+    "Put a state back"
     for k,v in s['store'].items(): self.store[k].copy_(v)
     self.opt.load_state_dict(copy.deepcopy(s['opt']))
     self.done,self.history,self.net = s['done'],self.history[:s['done']],None
@@ -414,6 +421,15 @@ def restore(self:Matching, s):
         with seeded(0): self.net = new_net(self.recipe.net, self.C, self.train.shape).to(self.device)
         self.net.load_state_dict(s['net'])
 
+@patch
+def run(self:Matching,
+    steps:int=None,   # Networks in all, those already used counted; None for the recipe's
+    checkpoint=None,  # A file to go on from, and to leave the state in every half minute
+):
+    "Go on until so many steps are made"
+    return self.walk(self.total if steps is None else steps*self.outer, checkpoint)
+
+# %% ../nbs/31_match.ipynb #c885c0c0
 @patch(as_prop=True)
 def key(self:Matching)->str:
     "What a checkpoint belongs to: data, start, seed, recipe; how many steps only where the learning rate depends on it"
@@ -430,15 +446,6 @@ def recipe_key(
     free = ('chunk', *begins, *later, *(['steps'] if job.recipe.schedule == 'none' else []))
     return {k: v for k,v in r.items() if k not in free}
 
-# %% ../nbs/31_match.ipynb #c885c0c0
-@patch
-def run(self:Matching,
-    steps:int=None,   # Networks in all, those already used counted; None for the recipe's
-    checkpoint=None,  # A file to go on from, and to leave the state in every half minute
-):
-    "Go on until so many steps are made"
-    return self.walk(self.total if steps is None else steps*self.outer, checkpoint)
-
 # %% ../nbs/31_match.ipynb #e69aabc8
 @patch
 def extract(self:Matching)->ClipSet:
@@ -450,7 +457,7 @@ def extract(self:Matching)->ClipSet:
 def thinned(
     values:list,  # Numbers over time
     most:int=100, # How many to keep at most
-)->list:
+)->list:          # `most` means or fewer
     "Means over stretches of equal length: a curve that is short enough for a header"
     n = max(1, math.ceil(len(values)/most))
     return [sum(o)/len(o) for o in (values[i:i+n] for i in range(0, len(values), n))]
@@ -497,6 +504,7 @@ def matched(
     small.meta |= dict(vpc=vpc, condense_s=small.meta['condense_s']+begun)
     return small
 
+# %% ../nbs/31_match.ipynb #5475f007
 @delegates(MatchRecipe)
 def dm(
     train:ClipSet,    # The whole set
@@ -505,6 +513,6 @@ def dm(
     device='auto',    # Where
     checkpoint=None,  # A file to go on from when interrupted; it stays, so that more steps can follow
     **kwargs,         # Fields of `MatchRecipe`
-)->ClipSet:
+)->ClipSet:           # What the store keeps; `meta` has vpc, condense_s, steps and loss
     "Distribution matching: class means of features of random networks"
     return matched(Matching, train, vpc, seed, device, checkpoint, kwargs)

@@ -49,7 +49,7 @@ def adam_rows(
 
 # %% ../nbs/40_videocompressa.ipynb #b4ab87d0
 class LatentTable:
-    "Latents of all videos and their Adam state, by row"
+    "Latents `z` of all videos and their Adam state `m`, `v` (N,T,c,h,w) and `t` (N,T), by row"
     def __init__(self,
         shape:tuple,   # (N,T,c,h,w)
         device='cpu',  # Where rows are wanted
@@ -67,12 +67,12 @@ class LatentTable:
         return torch.from_file(f'{self.folder.name}/{name}', shared=True, size=math.prod(shape)).view(shape)
 
     def rows(self, i):
-        "The latents of videos `i`, a copy on the device"
+        "The latents (n,T,c,h,w) of videos `i` (n,), a copy on the device"
         return self.z[i.to(self.z.device)].to(self.device)
 
     @torch.no_grad()
     def step(self, i, g):
-        "Move videos `i` against the gradient `g` (n,T,c,h,w)"
+        "Move videos `i` (n,) against the gradient `g` (n,T,c,h,w)"
         i,tables = i.to(self.z.device),(self.z, self.m, self.v, self.t)
         z,m,v,t = (o[i].to(self.device) for o in tables)
         for o,new in zip(tables, adam_rows(z, g, m, v, t, self.lr)): o[i] = new.to(o.device)
@@ -152,9 +152,23 @@ class Compression(Job):
     @property
     def learns(self): return self.recipe.select not in fixed_frames                                     # Is there a scorer?
 
+# %% ../nbs/40_videocompressa.ipynb #562adc92
+@patch
+def _networks(self:Compression):
+    "The understanding network and its optimiser"
+    r,(_,_,H,W) = self.recipe,self.train.shape
+    self.length = max(r.frames, least_frames(r.net))
+    with seeded(self.seed, 'net'): self.net = nets[r.net](len(self.train.classes), (self.length, 3, H, W))
+    self.net.to(self.device).train()
+    self.opts = [torch.optim.SGD(self.net.parameters(), r.lr_net, momentum=r.momentum, weight_decay=r.wd)]
+
+@patch(as_prop=True)
+def chunk(self:Compression)->int: return self.recipe.chunk or (4 if self.device.type == 'cpu' else self.recipe.batch)
+
 # %% ../nbs/40_videocompressa.ipynb #d2814464
 @patch
 def _encode(self:Compression):
+    "Latents of all videos, and what the scorer and the loss look at besides"
     start,r = time.perf_counter(),self.recipe
     self.ae = copy(autoencoder(r.autoencoder, self.train, self.device))
     self.ae.precision = r.precision
@@ -176,24 +190,13 @@ def _tables(self:Compression, n, shape):
     self.scorer.to(self.device).train()
     self.opts = [torch.optim.Adam(self.scorer.parameters(), self.recipe.lr_scorer), *self.opts]
 
-@patch
-def _networks(self:Compression):
-    r,(_,_,H,W) = self.recipe,self.train.shape
-    self.length = max(r.frames, least_frames(r.net))
-    with seeded(self.seed, 'net'): self.net = nets[r.net](len(self.train.classes), (self.length, 3, H, W))
-    self.net.to(self.device).train()
-    self.opts = [torch.optim.SGD(self.net.parameters(), r.lr_net, momentum=r.momentum, weight_decay=r.wd)]
-
-@patch(as_prop=True)
-def chunk(self:Compression): return self.recipe.chunk or (4 if self.device.type == 'cpu' else self.recipe.batch)
-
 # %% ../nbs/40_videocompressa.ipynb #fd531993
 @patch
 def scores(self:Compression,
     z:Tensor,  # Latents (n,T,c,h,w)
     x,         # Their decoded frames (n,T,3,H,W), where the scorer looks at them
-    i:Tensor,  # Which videos they are
-)->Tensor:     # (n,T)
+    i:Tensor,  # Which videos they are (n,)
+)->Tensor:     # q of Eq. 2, shape (n,T)
     "One logit a frame; zeros where frames are chosen by a rule"
     if not self.learns: return z.new_zeros(z.shape[:2])
     seen = dict(decoded=lambda: x, latents=lambda: z, clips=lambda: self.feed(i))[self.recipe.scorer]()
@@ -202,14 +205,15 @@ def scores(self:Compression,
 @patch
 def _decode(self:Compression, z): return self.ae.decode(z, (z.shape[1], *self.train.shape[-2:]))
 
+# %% ../nbs/40_videocompressa.ipynb #12a19aa3
 @patch
 def selected(self:Compression,
     z:Tensor,    # Latents (n,T,c,h,w)
-    i:Tensor,    # Which videos they are
+    i:Tensor,    # Which videos they are (n,)
     tau=1.,      # Temperature
     gen=None,    # Source of the noise
 )->tuple:        # Frames (n,K,3,H,W), scores (n,T), weights (n,K,T)
-    "What the network sees of each video"
+    "What the network sees of each video (Eqs. 2-6)"
     r    = self.recipe
     late = r.mix == 'latents' or not self.learns   # mixed before decoding
     x    = self._decode(z) if not late or self.learns and r.scorer == 'decoded' else None
@@ -222,6 +226,27 @@ def selected(self:Compression,
 @patch
 def _seen(self:Compression, z, i):
     with torch.no_grad(): return self._decode(z)
+
+# %% ../nbs/40_videocompressa.ipynb #5c5649d1
+@patch
+def batch(self:Compression,
+    n:int,  # Number of the update, from 0
+)->Tensor:  # Their indices, at most `batch` of them
+    "Videos of one update; every pass sees each once, in an order of its own"
+    one,at = divmod(n, self.per_unit)
+    order  = torch.randperm(len(self.train), generator=generator(self.seed, 'order', one))
+    return order.split(self.recipe.batch)[at//self.recipe.inner_steps]
+
+@patch
+def run(self:Compression,
+    steps:int=None,     # Passes in all, those already made counted; None for the recipe's
+    checkpoint=None,    # A file to go on from, and to leave the state in every half minute
+):
+    "Go on until so many passes are made"
+    return self.walk((self.recipe.steps if steps is None else steps)*self.per_unit, checkpoint)
+
+@patch(as_prop=True)
+def loss(self:Compression): return self.history[-1]['loss']
 
 # %% ../nbs/40_videocompressa.ipynb #7851a8a2
 @patch
@@ -266,30 +291,10 @@ def _understood(self:Compression, x, y, gen):
 
 @patch
 def _stop(self:Compression, loss):
+    "Raise, with what was wrong and what to try"
     bad,n = (~loss.isfinite()).sum().item(),self.done+1
     raise FloatingPointError(f'VideoCompressa diverged in update {n} (pass {self.done//self.per_unit+1}): {bad} of {len(loss)} losses are not finite, '
         f'or a gradient is not. Nothing was moved by it; try a lower lr_net than {self.recipe.lr_net:g} or lr_latents than {self.recipe.lr_latents:g}')
-
-# %% ../nbs/40_videocompressa.ipynb #5c5649d1
-@patch
-def batch(self:Compression,
-    n:int,  # Number of the update, from 0
-)->Tensor:
-    "Videos of one update; every pass sees each once, in an order of its own"
-    one,at = divmod(n, self.per_unit)
-    order  = torch.randperm(len(self.train), generator=generator(self.seed, 'order', one))
-    return order.split(self.recipe.batch)[at//self.recipe.inner_steps]
-
-@patch
-def run(self:Compression,
-    steps:int=None,     # Passes in all, those already made counted; None for the recipe's
-    checkpoint=None,    # A file to go on from, and to leave the state in every half minute
-):
-    "Go on until so many passes are made"
-    return self.walk((self.recipe.steps if steps is None else steps)*self.per_unit, checkpoint)
-
-@patch(as_prop=True)
-def loss(self:Compression): return self.history[-1]['loss']
 
 # %% ../nbs/40_videocompressa.ipynb #507f3cae
 @patch(as_prop=True)
@@ -319,7 +324,7 @@ def restore(self:Compression,
 @patch
 @torch.no_grad()
 def extract(self:Compression)->ClipSet:
-    "The condensed set as it would be now, codec `latents`"
+    "The condensed set as it would be now: codec `latents`, N clips of K frames"
     start,r,out,times = time.perf_counter(),self.recipe,[],[]
     gen,all_ = generator(self.seed, 'final', device=self.device),torch.arange(len(self.train))
     need = self.learns and r.scorer == 'decoded' or r.select == 'pixel_difference'
@@ -346,7 +351,8 @@ def _facts(self:Compression):
     curve = [{k: sum(o[k] for o in part)/len(part) for k in part[0]}
              for n in range(0, self.done, self.per_unit) if (part := self.history[n:n+self.per_unit])]
     note = {'autoencoder_note': self.ae.note} if hasattr(self.ae, 'note') else {}
-    return dict(method='videocompressa', vpc=None, autoencoder=self.ae.name, condense_s=sum(self.seconds.values()), stage_s=dict(self.seconds), by_pass=curve, steps=self.done/self.per_unit, **note)
+    spent = dict(condense_s=sum(self.seconds.values()), stage_s=dict(self.seconds))
+    return dict(method='videocompressa', vpc=None, autoencoder=self.ae.name, **spent, by_pass=curve, steps=self.done/self.per_unit, **note)
 
 # %% ../nbs/40_videocompressa.ipynb #363adb15
 @delegates(CompressaRecipe)
