@@ -44,8 +44,9 @@ class Registry(dict):
         raise UnknownName(f"unknown {self.kind} '{name}'.{guess} Known: {', '.join(self) or 'none yet'}.{self.hint and ' '+self.hint}")
 
     def __repr__(self):
-        plural = '' if self.kind.endswith('s') else 'es' if self.kind.endswith('x') else 's'
-        return f"{self.kind}{plural}: {', '.join(self)}"
+        what,*of = self.kind.split(' of ', 1)
+        plural   = what + ('es' if what.endswith(('x', 'ss')) else '' if what.endswith('s') else 's')
+        return f"{' of '.join([plural, *of])}: {', '.join(self)}"
 
 # %% ../nbs/00_core.ipynb #21342361
 @dataclass(frozen=True)

@@ -325,7 +325,8 @@ def frame_repeats(
     k:int,       # Frames that there are
     length:int,  # Frames that there should be
 )->Tensor:       # Which of the k stands at each of them, shape (length,)
-    "Each of `k` frames as often as the others, or once more"
+    "Each of `k` frames as often as the others, or once more; fewer than there are cannot be asked for"
+    if not 0 < k <= length: raise ValueError(f'{k} frames cannot be repeated to {length}; choose some of them first')
     return torch.arange(length)*k//length
 
 # %% ../nbs/30_coreset.ipynb #366e3fc7
