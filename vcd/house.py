@@ -204,7 +204,8 @@ def clean(page):
         at,extra = page.where(c),sorted(set(c.node.metadata) - {'tags'})
         if c.node.get('execution_count'): yield f'{at}: has an execution count; run nbdev_clean'
         if extra: yield f'{at}: has metadata {extra}; run nbdev_clean'
-        if any(o.output_type == 'display_data' and _widget in o.data for o in c.node.get('outputs', [])): yield f'{at}: keeps a progress bar; run the page with VCD_QUIET=1'
+        if any(o.output_type == 'display_data' and _widget in o.data for o in c.node.get('outputs', [])):
+            yield f'{at}: keeps a progress bar; run the page with VCD_QUIET=1'
         for o in {str(home().resolve()), sys.prefix}:
             if f'{o}/' in str(c.node): yield f'{at}: names {o}, a folder of this machine'
 

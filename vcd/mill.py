@@ -74,13 +74,13 @@ def _parameter(node, comments, path):
         raise ValueError(f'{path}: `{ast.unparse(node)}` in the parameters cell is no `name:type = literal`; '
                          'derive values in a later cell') from None
     kind = '' if default is None else type(default).__name__
-    if isinstance(node, ast.AnnAssign): kind = ast.unparse(node.annotation)
+    if isinstance(node, ast.AnnAssign): kind = ast.unparse(node.annotation).strip('\'"')   # in quotes or not
     return Parameter(name, default, kind, comments.get(node.end_lineno, ''))
 
 # %% ../nbs/80_mill.ipynb #1f5704ca
 def _kinds(p):
     "The names of the types that the parameter `p` takes; none where anything goes"
-    kinds = {o.strip() for o in re.split(r'\||\bor\b', re.sub(r'\[.*\]', '', p.type.strip('\'"')))}   # int | list; or 'int or list', where papermill wants no |
+    kinds = {o.strip() for o in re.split(r'\||\bor\b', re.sub(r'\[.*\]', '', p.type))}   # int | list; or 'int or list', where papermill wants no |
     return kinds if kinds <= {'int', 'float', 'str', 'bool', 'list', 'tuple', 'dict', 'None'} else set()
 
 def _fit(p, value):
