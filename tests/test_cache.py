@@ -1,10 +1,11 @@
 "The cache of decoded clips under everything that can interrupt it"
-import errno, os, shutil, signal, subprocess, sys, time
+import errno, os, shutil, signal, subprocess, sys
 
 import numpy as np
 import pytest
 
-from vcd import datasets as ds
+from vcd import cache
+from vcd.datasets import list_tree
 from vcd.video import VideoError, write_video
 
 N,T,S = 12,4,16
@@ -25,9 +26,9 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv('VCD_QUIET', '1')
 
 
-def files_of(root): return ds.file_facts(root, [o for o,_ in ds.list_tree(root)])
+def files_of(root): return cache.file_facts(root, [o for o,_ in list_tree(root)])
 
-def build(root, **kw): return ds.cached_clips('t', root, files_of(root), **dict(reading, **kw))
+def build(root, **kw): return cache.cached_clips('t', root, files_of(root), **dict(reading, **kw))
 
 def check(built):
     x,rows,bad = built
@@ -36,29 +37,30 @@ def check(built):
 
 def reader(monkeypatch, before=lambda k: None):
     "The real reader, with something done before each clip is handed on; gives the list of what it was asked for"
-    real,asked = ds.read_clips,[]
+    real,asked = cache.read_clips,[]
     def read(paths, **kw):
         asked.extend(paths)
         for k,o in enumerate(real(paths, **kw)):
             before(k)
             yield o
-    monkeypatch.setattr(ds, 'read_clips', read)
+    monkeypatch.setattr(cache, 'read_clips', read)
     return asked
 
 
 child = '''
 import os, signal, sys, time
-from vcd import datasets as ds
-ds.ClipCache.every = 0
-real = ds.read_clips
+from vcd import cache
+from vcd.datasets import list_tree
+cache.ClipCache.every = 0
+real = cache.read_clips
 def read(paths, **kw):
     for k,o in enumerate(real(paths, **kw)):
         if k == {end}: os.kill(os.getpid(), signal.{how})
         print('clip', flush=True); time.sleep({pause})
         yield o
-ds.read_clips = read
-files = ds.file_facts({root!r}, [o for o,_ in ds.list_tree({root!r})])
-x,rows,bad = ds.cached_clips('t', {root!r}, files, **{reading!r})
+cache.read_clips = read
+files = cache.file_facts({root!r}, [o for o,_ in list_tree({root!r})])
+x,rows,bad = cache.cached_clips('t', {root!r}, files, **{reading!r})
 print('sum', int(x.sum()), flush=True)
 '''
 
@@ -107,12 +109,12 @@ def test_waiting_says_so_and_takes_over_from_the_dead(root, monkeypatch, capfd):
 
 
 def test_full_disk(root, monkeypatch, tmp_path):
-    real,written = ds._write,[]
+    real,written = cache._write,[]
     def write(file, at, data):
         if len(written) == 4: raise OSError(errno.ENOSPC, 'No space left on device')
         written.append(at); real(file, at, data)
     with monkeypatch.context() as m:
-        m.setattr(ds, '_write', write); m.setattr(ds.ClipCache, 'every', 0)
+        m.setattr(cache, '_write', write); m.setattr(cache.ClipCache, 'every', 0)
         with pytest.raises(OSError, match='the disk is full.*call again to go on'): build(root)
     assert not list(tmp_path.rglob('whole.json')), 'not mistaken for whole'
     asked = reader(monkeypatch)
@@ -123,7 +125,7 @@ def test_full_disk(root, monkeypatch, tmp_path):
 def test_full_disk_found_only_by_fsync(root, monkeypatch):
     def fsync(fd): raise OSError(errno.ENOSPC, 'No space left on device')
     with monkeypatch.context() as m:
-        m.setattr(ds.os, 'fsync', fsync)
+        m.setattr(cache.os, 'fsync', fsync)
         with pytest.raises(OSError, match='the disk is full'): build(root)
     asked = reader(monkeypatch)
     check(build(root))
@@ -134,28 +136,28 @@ def test_short_writes_are_followed_up(tmp_path):
     class Slow:
         def __init__(self, f): self.f,self.seek = f,f.seek
         def write(self, data): return self.f.write(data[:7])
-    with open(tmp_path/'a', 'wb', buffering=0) as f: ds._write(Slow(f), 3, np.arange(50, dtype=np.uint8))
+    with open(tmp_path/'a', 'wb', buffering=0) as f: cache._write(Slow(f), 3, np.arange(50, dtype=np.uint8))
     assert (tmp_path/'a').read_bytes() == bytes(3) + bytes(range(50))
 
 
 def test_disk_too_small(root, monkeypatch, tmp_path):
-    monkeypatch.setattr(ds.shutil, 'disk_usage', lambda p: shutil._ntuple_diskusage(10**6, 10**6, 1000))
+    monkeypatch.setattr(cache.shutil, 'disk_usage', lambda p: shutil._ntuple_diskusage(10**6, 10**6, 1000))
     with pytest.raises(OSError, match='needs 36.9 kB, and 1 kB are free'): build(root)
     assert not list(tmp_path.rglob('*.u8'))
 
 
 def test_bad_clips_are_tried_again_only_while_too_many(root, monkeypatch):
-    real = ds.read_clips
+    real = cache.read_clips
     def read(paths, **kw):
         for k,x in real(paths, **kw): yield k, VideoError(paths[k], 'the decoder did not end') if paths[k].endswith(('03.mp4', '05.mp4')) else x
     with monkeypatch.context() as m:
-        m.setattr(ds, 'read_clips', read)
+        m.setattr(cache, 'read_clips', read)
         with pytest.raises(ValueError, match='2 of 12 clips cannot be read.*a/03.mp4: the decoder did not end'): build(root)
     with monkeypatch.context() as m:
         asked = reader(m)
         check(build(root))
         assert len(asked) == 2
-    monkeypatch.setattr(ds, 'read_clips', read)
+    monkeypatch.setattr(cache, 'read_clips', read)
     x,rows,bad = build(root, bad=.2, frames=T+1)
     assert rows == [0, 1, 2, 10, 4, 11, 6, 7, 8, 9] and sorted(bad) == [3, 5]
     assert np.abs(x.float().mean((1, 2, 3, 4)).numpy() - (20*np.array(rows) + 10)).max() < 3

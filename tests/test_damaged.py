@@ -7,7 +7,8 @@ import numpy as np
 import psutil, pytest
 from PIL import Image
 
-from vcd.video import VideoError, probe, read_clip, read_clips
+from vcd.video import VideoError, probe, read_clip
+from vcd.workers import read_clips
 
 READER = '''
 import os, time
@@ -72,7 +73,7 @@ def awkward(tmp_path_factory):
     yield 'awkward_reader_of_test:read'
     sys.path.remove(str(root))
 
-def workers(): return [p for p in psutil.Process().children() if 'vcd.video' in ' '.join(p.cmdline())]
+def workers(): return [p for p in psutil.Process().children() if 'vcd.workers' in ' '.join(p.cmdline())]
 
 def test_matrix(folder):
     _,good,bad = folder
@@ -131,7 +132,7 @@ def test_ctrl_c(folder, awkward):
     "A script with no main guard, interrupted while a worker hangs, ends at once and takes its workers along"
     root,good,_ = folder
     (root/'hang.mp4').write_bytes(good[0].read_bytes())
-    code = (f"import sys; sys.path[:0] = {sys.path!r}\nfrom vcd.video import read_clips\n"
+    code = (f"import sys; sys.path[:0] = {sys.path!r}\nfrom vcd.workers import read_clips\n"
             f"for i,x in read_clips([{str(good[0])!r}, {str(root/'hang.mp4')!r}], 8, 32, seed=None, workers=2, reader={awkward!r}): print('got', i, flush=True)")
     (root/'script.py').write_text(code)
     p = subprocess.Popen([sys.executable, str(root/'script.py')], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -146,7 +147,7 @@ def test_ctrl_c(folder, awkward):
 def test_killed_program_leaves_no_worker(folder, awkward):
     root,good,_ = folder
     (root/'hang.mp4').write_bytes(good[0].read_bytes())
-    code = f"import sys; sys.path[:0] = {sys.path!r}\nfrom vcd.video import read_clips\nfor _ in read_clips([{str(good[0])!r}, {str(root/'hang.mp4')!r}], seed=None, reader={awkward!r}, workers=2): print('got', flush=True)"
+    code = f"import sys; sys.path[:0] = {sys.path!r}\nfrom vcd.workers import read_clips\nfor _ in read_clips([{str(good[0])!r}, {str(root/'hang.mp4')!r}], seed=None, reader={awkward!r}, workers=2): print('got', flush=True)"
     p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
     assert p.stdout.readline() == 'got\n'
     children = psutil.Process(p.pid).children()

@@ -10,12 +10,11 @@ __all__ = ['stored_values', 'file_bytes', 'storage', 'Picked', 'divisors', 'cut_
 import csv, math, re, tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from .clips import ClipSet, Pixels, codecs, load
+from .clips import ClipSet, Pixels, codecs
 from .run import atomic
 from .show import encode
 

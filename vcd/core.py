@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import psutil, torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 # %% ../nbs/00_core.ipynb #701b557b

@@ -9,7 +9,6 @@ __all__ = ['recipes', 'test_samplings', 'recipe_for', 'scorer_of', 'all_frames',
 # %% ../nbs/50_evaluate.ipynb #d4104b0a
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from .clips import ClipSet
@@ -19,7 +18,7 @@ from .coreset import frame_repeats
 from .gumbel import LatentScorer, top_frames
 from .latents import encode_clips
 from .nets import FrameScorer, least_frames
-from .train import Ensemble, Recipe, accuracy, fit
+from .train import Recipe, accuracy, fit
 from .video import sample_frames
 
 # %% ../nbs/50_evaluate.ipynb #c800bf70

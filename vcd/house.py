@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['rules', 'longest', 'heaviest', 'lessons', 'Cell', 'Page', 'pages', 'Untidy', 'vcd_imports', 'import_graph',
            'check_layers', 'draw_imports', 'check_pages', 'frame', 'short', 'documented', 'clean', 'light',
-           'open_to_view', 'lesson', 'experiment', 'tidiness', 'check_export', 'readme', 'write_readme', 'check_readme',
-           'check_commands', 'test_flags', 'run_tests', 'main']
+           'open_to_view', 'used', 'lesson', 'experiment', 'tidiness', 'check_export', 'readme', 'write_readme',
+           'check_readme', 'check_commands', 'test_flags', 'run_tests', 'main']
 
 # %% ../nbs/90_house.ipynb #23be4c20
 import argparse, ast, filecmp, importlib, itertools, os, re, shutil, subprocess, sys, tempfile, time
@@ -223,6 +223,23 @@ def open_to_view(page):
     hidden = [c for c in page.cells if 'hide' in c.flags]
     if len(hidden) <= 2 + len(page.cells)/10: return
     yield f'{page.where(hidden[-1])}: {len(hidden)} of {len(page.cells)} cells are hidden'
+
+# %% ../nbs/90_house.ipynb #bec1dfbf
+def _brought(cell):
+    "The names that a cell's imports bring, and their lines; none of those that a comment explains"
+    said = trailing_comments(cell.code)
+    for o in cell.tree.body:
+        if not isinstance(o, (ast.Import, ast.ImportFrom)) or o.end_lineno in said: continue
+        yield from ((a.asname or a.name.split('.')[0], o.lineno) for a in o.names if a.name != '*')
+
+@rules
+def used(page):
+    "Nothing is imported that nobody uses"
+    names = lambda cells: {o.id for c in cells for o in ast.walk(c.tree) if isinstance(o, ast.Name)}
+    where = {True: names([c for c in page.cells if c.exported]), False: names(page.cells)}
+    for c in page.cells:
+        for name,line in _brought(c):
+            if name not in where[c.exported]: yield f'{page.where(c, line)}: {name} is imported and not used' + ' in exported code'*c.exported
 
 # %% ../nbs/90_house.ipynb #5acf6495
 lessons = dict(e01_new_method=60)   # Page: lines of code that it stays under

@@ -11,8 +11,7 @@ __all__ = ['Siamese', 'stores', 'sources', 'Draw', 'begins', 'class_table', 'sia
 # %% ../nbs/31_match.ipynb #a4fe1e4f
 import copy, inspect, math, time
 from collections import namedtuple
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F

@@ -22,7 +22,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill import PapermillExecutionError, execute_notebook
 
-from .core import Registry, UnknownName, progress, quiet
+from .core import Registry, progress, quiet
 from .run import home, outputs, point_id, read_json, read_rows
 
 # %% ../nbs/80_mill.ipynb #21db73c7

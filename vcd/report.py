@@ -9,7 +9,7 @@ __all__ = ['tells', 'also_known', 'measured', 'bounds', 'settings', 'units', 'ti
 
 # %% ../nbs/52_report.ipynb #2cf47d51
 import ast
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -401,6 +401,7 @@ def _wanted(lines, front, names):
     known = {*front.method, *stars}
     return there if len(there) <= _few else [o for o in there if o in known or family(o) == 'video']
 
+# %% ../nbs/52_report.ipynb #75863880
 def _line(ax, g, x, kind, named):
     "A method's points: with deviations where it is named, pale where not"
     colour,mark = _looks[kind]
@@ -419,6 +420,7 @@ def _name(ax, lines, front, wanted, x, joined=True):
     path = [o for o in [*((g[x], g['mean']) for g in path), *step, *flat] if len(o[0])]
     place_names(ax, ends, lines[[x, 'mean']].to_numpy(), [np.column_stack([*map(np.asarray, o)]) for o in path])
 
+# %% ../nbs/52_report.ipynb #a32f3dc4
 def _bounds(ax, s):
     "The ceiling and the floor, lines across"
     for r in s.drop_duplicates('method').itertuples():

@@ -8,10 +8,9 @@ __all__ = ['row_columns', 'home', 'outputs', 'cache_dir', 'data_dir', 'atomic', 
            'point_id']
 
 # %% ../nbs/02_run.ipynb #e0de2f6f
-import contextlib, errno, hashlib, importlib.metadata, json, os, platform, shutil, subprocess, sys, time
+import contextlib, errno, hashlib, importlib.metadata, json, os, platform, shutil, subprocess, time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from fastcore.basics import patch
@@ -20,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .core import Cost, device_name, measure, pick_device, progress
+from .core import Cost, device_name, measure, progress
 
 # %% ../nbs/02_run.ipynb #b097ccca
 def home()->Path:

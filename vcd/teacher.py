@@ -18,7 +18,7 @@ import vcd.codecs   # for `pick`
 from .clips import ClipSet, fingerprint
 from .core import Cost, generator, pick_device, sub_seed
 from .match import Matching, sources
-from .nets import net_key, nets
+from .nets import net_key
 from .run import cache_dir, digest, memo
 from .train import Ensemble, Recipe, accuracy, fit
 

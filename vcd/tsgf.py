@@ -18,7 +18,7 @@ from fastcore.meta import delegates
 from torch import Tensor, nn
 
 from .augment import mixes
-from .clips import ClipSet, Pixels, fingerprint, normalise
+from .clips import ClipSet, fingerprint, normalise
 from .core import Registry, Settings, autocast, generator, keep_freed_memory, pick_device
 from .match import class_table, clips_at_once, recipe_key, started, thinned, trained_fields
 from .nets import new_net, nets

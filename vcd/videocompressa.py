@@ -9,7 +9,6 @@ __all__ = ['adam_rows', 'LatentTable', 'CompressaRecipe', 'Compression', 'videoc
 import math, tempfile, time
 from copy import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil, torch
 import torch.nn.functional as F
@@ -22,7 +21,7 @@ from .clips import ClipSet, fingerprint
 from .core import Settings, autocast, generator, keep_freed_memory, pick_device, progress, seeded
 from .coreset import check_vpc, frame_repeats, selectors
 from .gumbel import LatentScorer, expected_frames, final_frames, fixed_frames, frame_selectors, straight_through, tau_at
-from .latents import Latents, autoencoder, check_packing, decoder_tensors, encode_clips, repack
+from .latents import Latents, autoencoder, check_packing, decoder_tensors, repack
 from .nets import FrameScorer, least_frames, nets
 from .run import Job, cache_dir, digest
 from .train import Feed
