@@ -11,7 +11,8 @@ os.environ['VCD_CACHE'] = _cache.name
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_configure(config):
-    config.addinivalue_line('markers', 'browser: pages in JupyterLab in a headless browser; left out but for `pytest -m browser`')
+    config.addinivalue_line('markers',
+                            'browser: pages in JupyterLab in a headless browser; left out but for `pytest -m browser`')
 
 def pytest_collection_modifyitems(config, items):
     if 'browser' in config.getoption('-m'): return

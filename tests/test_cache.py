@@ -67,7 +67,8 @@ print('sum', int(x.sum()), flush=True)
 def start(root, end=-1, how='SIGKILL', pause=0.):
     "Another process that builds the same cache, and at clip `end` meets its own"
     code = child.format(root=str(root), reading=reading, end=end, how=how, pause=pause)
-    return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ, VCD_QUIET='0'))
+    return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, env=dict(os.environ, VCD_QUIET='0'))
 
 
 @pytest.mark.parametrize('how,code', [('SIGKILL', -signal.SIGKILL), ('SIGINT', -signal.SIGINT)])
@@ -149,10 +150,12 @@ def test_disk_too_small(root, monkeypatch, tmp_path):
 def test_bad_clips_are_tried_again_only_while_too_many(root, monkeypatch):
     real = cache.read_clips
     def read(paths, **kw):
-        for k,x in real(paths, **kw): yield k, VideoError(paths[k], 'the decoder did not end') if paths[k].endswith(('03.mp4', '05.mp4')) else x
+        for k,x in real(paths, **kw):
+            yield k, VideoError(paths[k], 'the decoder did not end') if paths[k].endswith(('03.mp4', '05.mp4')) else x
     with monkeypatch.context() as m:
         m.setattr(cache, 'read_clips', read)
-        with pytest.raises(ValueError, match='2 of 12 clips cannot be read.*a/03.mp4: the decoder did not end'): build(root)
+        with pytest.raises(ValueError, match='2 of 12 clips cannot be read.*a/03.mp4: the decoder did not end'):
+            build(root)
     with monkeypatch.context() as m:
         asked = reader(m)
         check(build(root))

@@ -52,9 +52,12 @@ def folder(tmp_path_factory):
     at = web.index(b'mdat') + 600
     for i in np.random.default_rng(0).integers(at, len(web), 200): noisy[i] ^= 255
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(root/'p.png')
-    bad = {'empty.mp4': b'', 'text.mp4': b'<html>404</html>\n', 'playlist.mp4': b'#EXTM3U\nhttp://example.org/a.ts\n', 'half.mp4': mp4[:len(mp4)//2],
-           'half_web.mp4': web[:len(web)*2//3], 'half.avi': avi[:len(avi)*2//3], 'half.mkv': mkv[:len(mkv)//2], 'last_byte.mp4': mp4[:-1],
-           'no_moov.mp4': mp4[:mp4.index(b'moov')-4], 'header.mp4': mp4[:32], 'zeros.mp4': bytes(4000), 'noise.mp4': bytes(noisy),
+    bad = {'empty.mp4': b'', 'text.mp4': b'<html>404</html>\n', 'playlist.mp4': b'#EXTM3U\nhttp://example.org/a.ts\n',
+           'half.mp4': mp4[:len(mp4)//2],
+           'half_web.mp4': web[:len(web)*2//3], 'half.avi': avi[:len(avi)*2//3], 'half.mkv': mkv[:len(mkv)//2],
+           'last_byte.mp4': mp4[:-1],
+           'no_moov.mp4': mp4[:mp4.index(b'moov')-4], 'header.mp4': mp4[:32], 'zeros.mp4': bytes(4000),
+           'noise.mp4': bytes(noisy),
            'random.avi': np.random.default_rng(0).bytes(4000), 'picture.mp4': (root/'p.png').read_bytes()}
     for name,data in bad.items(): (root/name).write_bytes(data)
     encode(root/'song.mp4', audio=True)
@@ -88,9 +91,12 @@ def test_matrix(folder):
         assert str(pickle.loads(pickle.dumps(e))) == str(e)
     assert tally['unreadable'] == len(bad) and not workers()
 
-@pytest.mark.parametrize('name,why', [('empty.mp4', 'empty'), ('text.mp4', 'text'), ('playlist.mp4', 'text'), ('half.mp4', 'cut short'), ('half_web.mp4', 'cut short'),
-    ('half.avi', 'cut short'), ('half.mkv', 'cut short'), ('last_byte.mp4', 'cut short'), ('no_moov.mp4', 'cut short|moov'), ('noise.mp4', 'does not decode|only'),
-    ('picture.mp4', 'picture'), ('song.mp4', 'no video stream'), ('no_frames.mp4', 'no video stream|no frames|moov'), ('missing.mp4', 'no such file'), ('folder.mp4', 'folder')])
+@pytest.mark.parametrize('name,why', [('empty.mp4', 'empty'), ('text.mp4', 'text'), ('playlist.mp4', 'text'),
+    ('half.mp4', 'cut short'), ('half_web.mp4', 'cut short'),
+    ('half.avi', 'cut short'), ('half.mkv', 'cut short'), ('last_byte.mp4', 'cut short'),
+    ('no_moov.mp4', 'cut short|moov'), ('noise.mp4', 'does not decode|only'),
+    ('picture.mp4', 'picture'), ('song.mp4', 'no video stream'), ('no_frames.mp4', 'no video stream|no frames|moov'),
+                                      ('missing.mp4', 'no such file'), ('folder.mp4', 'folder')])
 @pytest.mark.parametrize('reader', ['auto', 'av', 'decord'])
 def test_reason(folder, name, why, reader):
     if reader == 'decord': pytest.importorskip('decord'); why += '|decord does not'
@@ -113,7 +119,8 @@ def test_crash_and_hang(folder, awkward):
     reasons = {p.stem: got[i].reason if isinstance(got[i], VideoError) else '' for i,p in enumerate(paths)}
     assert not any(reasons[k] for k in 'abcd')
     assert all('did not end within 1 s' in reasons[k] for k in ('hang1', 'hang2'))
-    assert all('crashed' in reasons[k] for k in ('crash1', 'crash2', 'abort')) and 'something else' in reasons['odd_error']
+    assert all('crashed' in reasons[k] for k in ('crash1', 'crash2', 'abort'))
+    assert 'something else' in reasons['odd_error']
 
 def test_slow_consumer_costs_no_file(folder, awkward):
     _,good,_ = folder
@@ -135,7 +142,8 @@ def test_ctrl_c(folder, awkward):
     code = (f"import sys; sys.path[:0] = {sys.path!r}\nfrom vcd.workers import read_clips\n"
             f"for i,x in read_clips([{str(good[0])!r}, {str(root/'hang.mp4')!r}], 8, 32, seed=None, workers=2, reader={awkward!r}): print('got', i, flush=True)")
     (root/'script.py').write_text(code)
-    p = subprocess.Popen([sys.executable, str(root/'script.py')], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p = subprocess.Popen([sys.executable, str(root/'script.py')], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                         text=True)
     assert p.stdout.readline() == 'got 0\n'
     children = psutil.Process(p.pid).children()
     assert len(children) == 2
@@ -158,7 +166,8 @@ def test_worker_that_cannot_start_is_an_error_not_a_loop(folder, monkeypatch):
     monkeypatch.setattr(sys, 'executable', '/bin/false')
     with pytest.raises(RuntimeError, match='did not start'): list(read_clips(folder[1], workers=1))
 
-@pytest.mark.parametrize('deed,why', [('os._exit(3)', 'crashed'), ('time.sleep(600)', 'did not end'), ('1/0', 'does not open')])
+@pytest.mark.parametrize('deed,why', [('os._exit(3)', 'crashed'), ('time.sleep(600)', 'did not end'),
+                                      ('1/0', 'does not open')])
 def test_pyav_reads_what_decord_dies_of(folder, tmp_path, monkeypatch, deed, why):
     "A decord that crashes, hangs or fails costs no file, and it is said"
     (tmp_path/'decord.py').write_text(f'import os, time\nclass logging: QUIET,set_level = 0,print\ndef VideoReader(*a, **kw): {deed}\n')

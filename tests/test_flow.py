@@ -23,7 +23,8 @@ def options(method):
     if method == 'taught': return dict(autoencoder='tiny', teaching=dict(epochs=1, batch=6))
     if method == 'dm_latents': return dict(steps=1, batch=4, autoencoder='tiny')
     if method == 'dm_trained': return dict(steps=1, batch=4, trained=1, pool=1)
-    if method.startswith('david'): return dict(steps=1, batch=4, rounds=2, actions=(2, 4), teaching=dict(epochs=1, batch=6))
+    if method.startswith('david'):
+        return dict(steps=1, batch=4, rounds=2, actions=(2, 4), teaching=dict(epochs=1, batch=6))
     return dict(forgetting=dict(epochs=2), grand=dict(epochs=1, runs=2), keyframe=dict(frames=2)).get(method, {})
 
 
@@ -37,7 +38,8 @@ def test_every_method_from_files_to_rows(data, method, tmp_path):
     kept = small.store['frames'] if method.startswith('david') else small   # david's clips are pieces of its videos
     assert len(kept) == (12 if method == 'full' else 3)
     rows = evaluate(back, test, 'ConvNet3D', quick, seeds=2, train=train, device='cpu')
-    assert [r['seed'] for r in rows] == [0, 1] and all(0 <= r['top1'] <= r['top5'] <= 1 and r['method'] == method for r in rows)
+    assert [r['seed'] for r in rows] == [0, 1]
+    assert all(0 <= r['top1'] <= r['top5'] <= 1 and r['method'] == method for r in rows)
     assert rows[0]['bytes'] == (tmp_path/'small.safetensors').stat().st_size
 
 
@@ -46,7 +48,8 @@ def test_a_run_leaves_its_rows_and_a_table_is_made_of_them(data, tmp_path, monke
     train,test = data
     for method in ('random', 'full', 'chance'):
         run = Run('e98_flow', tmp_path/method, method=method, vpc=1)
-        rows = [chance_row(test)] if method == 'chance' else evaluate(condense(train, method, device='cpu'), test, 'ConvNet3D', quick, 2, train, 'cpu')
+        rows = [chance_row(test)] if method == 'chance' else evaluate(condense(train, method, device='cpu'),
+                                                                      test, 'ConvNet3D', quick, 2, train, 'cpu')
         run.save(rows)
         assert json.loads((tmp_path/method/'config.json').read_text())['point'] == run.point
     t = table('e98_flow', columns=('net', 'vpc'))

@@ -25,8 +25,10 @@ def test_wheel_and_sdist_hold_every_module(tmp_path):
     root,copy = home(),tmp_path/'copy'
     copy.mkdir()
     for name in 'settings.ini setup.py README.md LICENSE MANIFEST.in'.split(): shutil.copy(root/name, copy)
-    for name in ('vcd', 'nbs', 'tests'): shutil.copytree(root/name, copy/name, ignore=shutil.ignore_patterns('__pycache__', '.*'))
-    done = subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '--wheel', '--sdist', '--outdir', tmp_path/'dist'],
+    for name in ('vcd', 'nbs', 'tests'):
+        shutil.copytree(root/name, copy/name, ignore=shutil.ignore_patterns('__pycache__', '.*'))
+    done = subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '--wheel', '--sdist',
+                           '--outdir', tmp_path/'dist'],
                           cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     wheel, = (tmp_path/'dist').glob('*.whl')

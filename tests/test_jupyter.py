@@ -80,10 +80,12 @@ def lab(tmp_path_factory):
     for o in ('settings.ini', 'README.md'): shutil.copy(home()/o, copy)
     env = {**os.environ, 'VCD_HOME': str(copy), 'PYTHONPATH': str(home()), 'JUPYTER_CONFIG_DIR': str(tmp/'config')}
     url,server = (f'http://127.0.0.1:{free_port()}' for _ in range(2))
-    jupyter = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--IdentityProvider.token=', '--ServerApp.port_retries=0',
+    jupyter = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--IdentityProvider.token=',
+               '--ServerApp.port_retries=0',
                '--LabApp.expose_app_in_browser=True', f'--port={url.split(":")[-1]}', f'--ServerApp.root_dir={copy}']
     with open(tmp/'log', 'w') as log:
-        started = [subprocess.Popen(o, env=env, stdout=log, stderr=log, cwd=copy) for o in (jupyter, [driver, f'--port={server.split(":")[-1]}'])]
+        started = [subprocess.Popen(o, env=env, stdout=log, stderr=log, cwd=copy)
+                   for o in (jupyter, [driver, f'--port={server.split(":")[-1]}'])]
         try:
             until('JupyterLab and chromedriver up', lambda: answers(f'{url}/lab') and answers(f'{server}/status'))
             tab = Lab(server, url, tmp/'profile')

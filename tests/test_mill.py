@@ -27,14 +27,16 @@ df = run.save([dict(seed=0, top1=1/vpc)])
 def write(path, *sources):
     path.parent.mkdir(parents=True, exist_ok=True)
     tags = [['parameters']] + [[]]*len(sources)
-    nbformat.write(new_notebook(cells=[new_code_cell(s.strip(), metadata=dict(tags=t)) for s,t in zip(sources, tags)]), path)
+    nbformat.write(new_notebook(cells=[new_code_cell(s.strip(), metadata=dict(tags=t)) for s,t in zip(sources, tags)]),
+                   path)
 
 @pytest.fixture
 def house(tmp_path, monkeypatch):
     "A house with one experiment, and a kernel named python3 that cannot start"
     decoy = tmp_path/'jupyter'/'kernels'/'python3'/'kernel.json'
     decoy.parent.mkdir(parents=True)
-    decoy.write_text(json.dumps(dict(argv=['/no/such/python', '{connection_file}'], display_name='decoy', language='python')))
+    decoy.write_text(json.dumps(dict(argv=['/no/such/python', '{connection_file}'], display_name='decoy',
+                                     language='python')))
     monkeypatch.setenv('JUPYTER_PATH', str(tmp_path/'jupyter'))
     monkeypatch.setenv('VCD_HOME', str(tmp_path/'the {house}'))   # a path that str.format would choke on
     write(tmp_path/'the {house}'/'nbs'/'exp'/'e99_toy.ipynb', parameters, body)

@@ -57,7 +57,8 @@ def net_features(
 ):                    # From clips (n,T,C,H,W) to (n,T,D)
     "What an untrained network makes of each frame alone"
     with seeded(seed, 'weights'): model = nets[net](len(clips.classes), clips.shape).to(device).eval()
-    if model.smallest[0] > 1: raise ValueError(f"{net} wants {model.smallest[0]} frames at once; take a net that sees one frame, as ConvNet2D")
+    if model.smallest[0] > 1:
+        raise ValueError(f"{net} wants {model.smallest[0]} frames at once; take a net that sees one frame, as ConvNet2D")
     return lambda x: model.embed(x.flatten(0, 1)[:, None]).unflatten(0, x.shape[:2])
 
 # %% ../nbs/51_analyse.ipynb #1ee573cd
@@ -99,7 +100,8 @@ def intra_correlation(
     f:Tensor,  # Features (N,T,D), T ≥ 2
 )->Tensor:     # Shape (N,T,T)
     "Correlation of every two frames of one clip"
-    if f.shape[1] < 2: raise ValueError('clips of one frame: there is no second frame to compare with; load two or more')
+    if f.shape[1] < 2:
+        raise ValueError('clips of one frame: there is no second frame to compare with; load two or more')
     return correlation(f)
 
 def inter_correlation(
@@ -165,7 +167,8 @@ def variance_shares(
 )->dict:            # 'class', 'source', 'clip', 'frame' to shares, which sum to 1
     "The variance of frames between classes, between sources of a class, between clips of a source, within a clip"
     clip  = f.mean(1)
-    means = [clip.mean(0).expand_as(clip), _means(clip, labels), _means(clip, np.unique(groups, return_inverse=True)[1]), clip]
+    means = [clip.mean(0).expand_as(clip), _means(clip, labels),
+             _means(clip, np.unique(groups, return_inverse=True)[1]), clip]
     parts = [f.shape[1]*(b-a).square().sum() for a,b in zip(means, means[1:])] + [(f-clip[:, None]).square().sum()]
     return {k: (v/sum(parts)).item() for k,v in zip(('class', 'source', 'clip', 'frame'), parts)}
 
@@ -209,7 +212,8 @@ def redundancy(
     within,between = intra_correlation(f),inter_correlation(f, T//2)
     pairs = dict(frame=within[:, ~torch.eye(T, dtype=bool)], **{k: between[m] for k,m in pair_kinds(y, groups).items()})
     out = dict(clips=len(f), dim=f.shape[2], centred=centre, lags=by_lag(within).tolist())
-    out |= {f'corr_{k}': r.mean().item() for k,r in pairs.items()} | {f'worth_{k}': worth(r, T) for k,r in pairs.items()}
+    out |= {f'corr_{k}': r.mean().item() for k,r in pairs.items()} | {f'worth_{k}': worth(r, T)
+                                                                      for k,r in pairs.items()}
     out |= {f'share_{k}': v for k,v in variance_shares(f, y, groups).items()}
     return out | _covers(f, y, seed, draws)
 
@@ -258,7 +262,8 @@ def _draw_lags(ax, rows):
     "One panel of `draw_lags`"
     lags = np.mean([[float(v) for v in str(o).split()] for o in rows.lags], 0)
     ax.plot(range(1, len(lags)), lags[1:], 'o-', ms=3, color='C0', label='same clip')
-    for name,colour,line,text in (('source', 'C1', '-', 'same source video'), ('class', 'C2', '--', 'same class'), ('other', 'C3', ':', 'other class')):
+    for name,colour,line,text in (('source', 'C1', '-', 'same source video'), ('class', 'C2', '--', 'same class'),
+                                  ('other', 'C3', ':', 'other class')):
         v = rows[f'corr_{name}'].mean()
         ax.axhline(v, color=colour, ls=line, label=text)   # not drawn where it is NaN
     ax.set(ylim=(min(-.1, *lags)-.05, 1.05))

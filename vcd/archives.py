@@ -190,7 +190,8 @@ def _read_ucf101(root, split, lists, here):
 
 # %% ../nbs/14_archives.ipynb #06fba86d
 ucf_files = (RemoteFile('https://www.crcv.ucf.edu/data/UCF101/UCF101.rar', 6932971618, part='videos'),
-             RemoteFile('https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip', part='splits'))
+             RemoteFile('https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip',
+                        part='splits'))
 ucf_layout = 'class/v_class_gNN_cNN.avi (or .mp4), and for the official lists ucfTrainTestlist/'
 
 archives['ucf101'] = Archive('ucf101', _read_ucf101, {1: (9537, 3783), 2: (9586, 3734), 3: (9624, 3696)},
@@ -215,7 +216,8 @@ archives['ucf101_11c'] = Archive('ucf101_11c', _read_ucf101, {1: (1010, 401), 2:
                                  'official split 1, these classes', ucf_layout, ucf11_classes, ucf_files)
 
 # %% ../nbs/14_archives.ipynb #2d62a632
-archives['trucf'] = Archive('trucf', _read_ucf101, {1: None, 2: None, 3: None}, 'not published', ucf_layout, files=ucf_files,
+archives['trucf'] = Archive('trucf', _read_ucf101, {1: None, 2: None, 3: None}, 'not published',
+    ucf_layout, files=ucf_files,
     needs="trucf needs classes=[...], for its 50 classes were never published: they are those on which a net loses most "
           "accuracy when every clip is replaced by one of its own frames, repeated. Train a net both ways on 'ucf101' "
           "and give the 50 classes with the largest loss: `class_dynamics` and `most_dynamic` of vcd.teacher do it")
@@ -316,8 +318,10 @@ def _read_kinetics400(root, split, lists, here):
 # %% ../nbs/14_archives.ipynb #26d7ded6
 _k400 = 'https://s3.amazonaws.com/kinetics/400/'
 archives['kinetics400'] = Archive('kinetics400', _read_kinetics400, {1: (240436, 19796)},
-    'the copy on which VideoMAE V2 and others report', 'id_start_end.mp4 in any folders, and train.csv and val.csv', key='stem', files=(
-    RemoteFile(_k400 + 'annotations/train.csv', part='splits'), RemoteFile(_k400 + 'annotations/val.csv', part='splits'),
+    'the copy on which VideoMAE V2 and others report', 'id_start_end.mp4 in any folders, and train.csv and val.csv',
+    key='stem', files=(
+    RemoteFile(_k400 + 'annotations/train.csv', part='splits'),
+    RemoteFile(_k400 + 'annotations/val.csv', part='splits'),
     RemoteFile(_k400 + 'train/k400_train_path.txt', listing=True, part='train'),
     RemoteFile(_k400 + 'val/k400_val_path.txt', listing=True, part='val')))
 

@@ -60,7 +60,8 @@ def put(self:ClipCache,
     clip:np.ndarray,  # Its frames, uint8 (T,C,H,W)
 ):
     "Write a clip; it counts as being in after the next `sync`"
-    if clip.shape != self.shape or clip.dtype != np.uint8: raise ValueError(f'clip {i} is {clip.dtype} {clip.shape}, not uint8 {self.shape}')
+    if clip.shape != self.shape or clip.dtype != np.uint8:
+        raise ValueError(f'clip {i} is {clip.dtype} {clip.shape}, not uint8 {self.shape}')
     _write(self.file, i*self.bytes, np.ascontiguousarray(clip))
     self.marks[i] = 1
     if time.monotonic() - self.synced > self.every: self.sync(wait=not self.every)
@@ -153,7 +154,8 @@ def reader_key(
     "The settings that the pixels of a clip depend on"
     if sampling == 'uniform': interval = None
     if sampling in ('uniform', 'centre'): seed = None
-    return dict(version=cache_version, frames=frames, size=size, sampling=sampling, interval=interval, seed=seed, reader=reader)
+    return dict(version=cache_version, frames=frames, size=size, sampling=sampling, interval=interval,
+                seed=seed, reader=reader)
 
 # %% ../nbs/16_cache.ipynb #f1a09984
 def build_cache(
@@ -199,13 +201,15 @@ def tell(text:str):
 def _announce(cache, what, todo):
     need,free = todo*cache.bytes, shutil.disk_usage(cache.folder.parent).free
     if need > free:
-        raise OSError(errno.ENOSPC, f'{what}: the cache needs {human_bytes(need)}, and {human_bytes(free)} are free. Free some space, '
+        raise OSError(errno.ENOSPC,
+                      f'{what}: the cache needs {human_bytes(need)}, and {human_bytes(free)} are free. Free some space, '
                       'point VCD_CACHE or cache= elsewhere, or ask for fewer clips or smaller ones', str(cache.folder))
     tell(f'{what}: decoding {todo} of {cache.n} clips into {cache.folder}: {human_bytes(need)} of the {human_bytes(free)} that are free')
 
 def _disk_error(e, cache, what):
     if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): return e
-    return OSError(e.errno, f'{what}: the disk is full. The clips that are in the cache are kept: free some space and call again to go on, '
+    return OSError(e.errno,
+                   f'{what}: the disk is full. The clips that are in the cache are kept: free some space and call again to go on, '
                    'or point VCD_CACHE or cache= elsewhere', str(cache.folder))
 
 def _check_bad(cache, what, files, share, early=False):
@@ -248,9 +252,11 @@ def cached_clips(
 )->tuple:                    # Mapped uint8 clips (N,T,C,H,W), the file of each, {file: why} of the bad ones
     "The clips of a list, from the cache, which is built where it is not there"
     reading = dict(frames=frames, size=size, sampling=sampling, interval=interval, seed=seed, reader=reader)
-    c = ClipCache(Path(cache or cache_dir('clips'))/f'{what}-{digest(files=files, **reader_key(**reading))}', len(files), (frames, 3, size, size))
+    c = ClipCache(Path(cache or cache_dir('clips'))/f'{what}-{digest(files=files, **reader_key(**reading))}',
+                  len(files), (frames, 3, size, size))
     if not (note := c.whole()):
-        with one_at_a_time(f'{c.folder}.lock', what): note = c.whole() or build_cache(c, what, root, files, bad, workers=workers, **reading)
+        with one_at_a_time(f'{c.folder}.lock', what):
+            note = c.whole() or build_cache(c, what, root, files, bad, workers=workers, **reading)
     c.bad = {int(k): v for k,v in note['bad'].items()}
     _check_bad(c, what, files, bad)
     return map_clips(c.frames, len(note['rows']), c.shape), note['rows'], c.bad

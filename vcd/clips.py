@@ -86,7 +86,8 @@ class ClipSet:
             raise ValueError(f"the store of a '{self.codec.name}' set lacks {missing}; it has {list(self.store)}")
         n,c = self.codec.count(self.store),len(self.classes)
         if len(self.labels) != n: raise ValueError(f'{n} clips but {len(self.labels)} labels; give one label a clip')
-        if self.soft and self.labels.shape[1] != c: raise ValueError(f'soft labels over {self.labels.shape[1]} classes, but {c} class names')
+        if self.soft and self.labels.shape[1] != c:
+            raise ValueError(f'soft labels over {self.labels.shape[1]} classes, but {c} class names')
         if n and not self.soft and not (0 <= self.labels.min() and self.labels.max() < c):
             raise ValueError(f'labels run from {self.labels.min()} to {self.labels.max()}, but there are {c} classes: 0 to {c-1}')
 
@@ -97,7 +98,8 @@ class ClipSet:
     @property
     def soft(self): return self.labels.ndim == 2           # Are the labels probabilities?
     @property
-    def hard(self):                                        # (N,) true classes; of soft labels those that `meta` knows, or the likeliest
+    # (N,) true classes; of soft labels those that `meta` knows, or the likeliest
+    def hard(self):
         true = self.meta.get('clips', {}).get('class') if self.soft else None
         return self.labels if not self.soft else self.labels.argmax(1) if true is None else torch.tensor(true, device=self.labels.device)
     @property
@@ -160,7 +162,8 @@ def draw_clips(
 )->Tensor:          # Indices, class by class; those of `vpc=1` among those of `vpc=5`
     "Clips drawn uniformly, without replacement"
     own = [(train.of_class(c).cpu(), c) for c in range(len(train.classes))]
-    return torch.cat([i[torch.randperm(len(i), generator=generator(seed, 'random', train.classes[c]))[:vpc]] for i,c in own])
+    return torch.cat([i[torch.randperm(len(i), generator=generator(seed, 'random', train.classes[c]))[:vpc]]
+                      for i,c in own])
 
 def fingerprint(
     train:ClipSet,  # Any set
@@ -183,7 +186,8 @@ def save(self:ClipSet,
     path,  # The .safetensors file
 )->Path:
     "Write the set as one file, atomically"
-    head = dict(format=format_version, codec=self.codec.name, config=self.codec.config, classes=self.classes, meta=self.meta)
+    head = dict(format=format_version, codec=self.codec.name, config=self.codec.config, classes=self.classes,
+                meta=self.meta)
     tensors = {k: v.detach().cpu().contiguous() for k,v in dict(self.store, labels=self.labels).items()}
     with atomic(path) as f: save_file(tensors, f, metadata=dict(vcd=json.dumps(head, ensure_ascii=False)))
     return Path(path)
@@ -200,8 +204,10 @@ def load(
         with safe_open(path, 'pt', device=str(device)) as f:
             head,tensors = (f.metadata() or {}).get('vcd'), {k: f.get_tensor(k) for k in f.keys()}
         head = head and json.loads(head)
-    except (SafetensorError, ValueError) as e: raise ValueError(f'{path} is damaged or not a safetensors file ({e})') from None
-    if not isinstance(head, dict): raise ValueError(f'{path} is a safetensors file, but not a set saved by vcd: it has no header')
+    except (SafetensorError, ValueError) as e:
+        raise ValueError(f'{path} is damaged or not a safetensors file ({e})') from None
+    if not isinstance(head, dict):
+        raise ValueError(f'{path} is a safetensors file, but not a set saved by vcd: it has no header')
     if head.get('format', 0) > format_version:
         raise ValueError(f"{path} has format {head['format']}, newer than this vcd reads ({format_version}); upgrade vcd")
     return _rebuild(path, head, tensors)
@@ -209,4 +215,5 @@ def load(
 def _rebuild(path, head, tensors):
     codec = codecs[head.get('codec')]
     try: return ClipSet(tensors, tensors.pop('labels'), head['classes'], codec(**head['config']), head['meta'])
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e: raise ValueError(f'{path} does not hold together ({e}); save it anew') from None
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
+        raise ValueError(f'{path} does not hold together ({e}); save it anew') from None

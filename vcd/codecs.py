@@ -75,7 +75,8 @@ class Picked:
     def decode(self, store):
         rest = {k: v for k,v in store.items() if k != 'pick'}
         at   = torch.arange(len(store['pick']))[:, None],store['pick'].long().cpu()
-        if self.of.name == 'pixels': return self.of.decode(dict(frames=rest['frames'][at]))   # before bytes become floats
+        # before bytes become floats
+        if self.of.name == 'pixels': return self.of.decode(dict(frames=rest['frames'][at]))
         return self.of.decode(rest)[at]
 
 # %% ../nbs/20_codecs.ipynb #8a535fc1
@@ -89,7 +90,8 @@ def pick(self:ClipSet,
     T  = self.shape[0]
     if len(at) != len(self) or at.numel() and not (0 <= at.min() and at.max() < T):
         raise ValueError(f'frame numbers {tuple(at.shape)} from {at.min()} to {at.max()}; this is {len(self)} clips of {T} frames')
-    codec = self.codec if isinstance(self.codec, Picked) else Picked(self.codec)   # frames of picked frames: one list of numbers
+    # frames of picked frames: one list of numbers
+    codec = self.codec if isinstance(self.codec, Picked) else Picked(self.codec)
     if codec is self.codec: at = self.store['pick'].cpu().gather(1, at.long())
     return ClipSet(dict(self.store, pick=at.contiguous()), self.labels, self.classes, codec, self.meta)
 
@@ -118,7 +120,8 @@ def _write_labels(clips, path):
     with path.open('w', newline='', encoding='utf-8') as f:
         out = csv.writer(f)
         out.writerow(['clip', 'class', *(clips.classes if clips.soft else [])])
-        for i,y in enumerate(clips.hard.tolist()): out.writerow([f'{_file_name(clips.classes[y])}/{i:05}.mp4', clips.classes[y], *soft[i]])
+        for i,y in enumerate(clips.hard.tolist()):
+            out.writerow([f'{_file_name(clips.classes[y])}/{i:05}.mp4', clips.classes[y], *soft[i]])
 
 # %% ../nbs/20_codecs.ipynb #f22382e0
 def divisors(
@@ -158,7 +161,8 @@ class Partition:
 
     def take(self, store, idx):
         kept,video = store['video'][idx].unique(return_inverse=True)   # the videos that are still needed
-        return dict(frames=store['frames'][kept.long()], video=video.int(), start=store['start'][idx], length=store['length'][idx])
+        return dict(frames=store['frames'][kept.long()], video=video.int(), start=store['start'][idx],
+                    length=store['length'][idx])
 
     def decode(self, store):
         x,T = store['frames'],store['frames'].shape[1]
@@ -248,7 +252,8 @@ def even_times(
     k:int,       # How many of them
 )->Tensor:       # Frame numbers (k,)
     "Frames as evenly spread as whole numbers can be, the first and the last among them"
-    if not 1 <= k <= length: raise ValueError(f'{k} key frames of clips of {length} frames: between 1 and {length} are possible')
+    if not 1 <= k <= length:
+        raise ValueError(f'{k} key frames of clips of {length} frames: between 1 and {length} are possible')
     return torch.linspace(0, length-1, k, dtype=torch.double).round().int()
 
 @patch
@@ -259,7 +264,8 @@ def encode(self:KeyFrames,
 )->dict:                  # The store
     "Keep some frames of each clip"
     at = even_times(len(x[0]), min(2, len(x[0]))) if at is None else at
-    at = [torch.as_tensor(o, dtype=torch.int32) for o in (at if isinstance(at, list) and not isinstance(at[0], int) else [at]*len(x))]
+    at = [torch.as_tensor(o, dtype=torch.int32)
+          for o in (at if isinstance(at, list) and not isinstance(at[0], int) else [at]*len(x))]
     n  = torch.tensor([len(o) for o in at], dtype=torch.int32)
     times = torch.cat(at)
     frames = x[torch.arange(len(x)).repeat_interleave(n), times.long()]

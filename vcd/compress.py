@@ -43,10 +43,12 @@ def prune(
 )->Autoencoder:          # Its decoder travels with its latents
     "The autoencoder with the weakest channels of its decoder gone"
     if scope not in ('inner', 'all'): raise ValueError(f"scope '{scope}': use 'inner' or 'all'")
-    if not hasattr(getattr(ae.model, 'decoder', None), 'layers'): raise ValueError(f"'{ae.name}' is no AutoencoderTiny; only that can be pruned here")
+    if not hasattr(getattr(ae.model, 'decoder', None), 'layers'):
+        raise ValueError(f"'{ae.name}' is no AutoencoderTiny; only that can be pruned here")
     new = copy.copy(ae)
     new.model,new.travels,new.name = copy.deepcopy(ae.model),True,f'{ae.name}, {share:.0%} of {scope} channels pruned{", healed" if heal is not None else ""}'
-    new.arch = getattr(ae, 'arch', None) or dict(width=ae.model.config.decoder_block_out_channels[0], latents=ae.model.config.latent_channels)
+    new.arch = getattr(ae, 'arch', None) or dict(width=ae.model.config.decoder_block_out_channels[0],
+                                                 latents=ae.model.config.latent_channels)
     for writers,readers in _groups(new.model.decoder, scope): _cut(writers, readers, share)
     if heal is not None: _heal(new, some_frames(heal), steps, lr, seed)
     return new
@@ -64,7 +66,8 @@ def _cut(writers, readers, share):
 def _heal(ae, frames, steps, lr, seed):
     "Train the decoder alone"
     ae.model.decoder.requires_grad_()
-    fit_frames(ae.model, ae.model.decoder.parameters(), frames.to(ae.device), steps, 12, 32, lr, generator(seed, 'heal'))
+    fit_frames(ae.model, ae.model.decoder.parameters(), frames.to(ae.device), steps, 12, 32, lr,
+               generator(seed, 'heal'))
     ae.model.requires_grad_(False)
 
 # %% ../nbs/26_compress.ipynb #47d708da
@@ -78,11 +81,14 @@ def compression_table(
     "Every form of storage with its bytes and its PSNR"
     plain,rows = encode_clips(clips, ae, batch),[]
     for how in hows: rows.append(dict(autoencoder=ae.name, packing=how, **_measured(repack(plain, how), clips, batch)))
-    for o in pruned: rows.append(dict(autoencoder=o.name, packing='none', **_measured(encode_clips(clips, o, batch), clips, batch)))
+    for o in pruned:
+        rows.append(dict(autoencoder=o.name, packing='none', **_measured(encode_clips(clips, o, batch), clips, batch)))
     return pd.DataFrame(rows)
 
 @torch.no_grad()
 def _measured(small, clips, batch):
-    main,shared = ([v.numel()*v.element_size() for k,v in small.store.items() if (k in small.codec.fields) == o] for o in (True, False))
+    main,shared = ([v.numel()*v.element_size() for k,v in small.store.items() if (k in small.codec.fields) == o]
+                   for o in (True, False))
     dB = torch.cat([psnr(small.clips(i), clips.clips(i)) for i in torch.arange(len(clips)).split(batch)]).mean().item()
-    return dict(bytes=file_bytes(small), latents=sum(main), beside=sum(shared), outside=small.codec.shared_bytes(), psnr=round(dB, 2))
+    return dict(bytes=file_bytes(small), latents=sum(main), beside=sum(shared), outside=small.codec.shared_bytes(),
+                psnr=round(dB, 2))

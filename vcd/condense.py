@@ -78,7 +78,8 @@ def hyperparameters(
 )->dict:         # Hyperparameter: default
     "What can be set about a method, and what it is if nothing is said"
     every = inspect.signature(methods[method]).parameters
-    return {k: p.default for k,p in every.items() if k not in ('train', 'vpc', 'seed', 'device', 'checkpoint', 'header')}
+    return {k: p.default for k,p in every.items() if k not in ('train', 'vpc', 'seed', 'device',
+                                                               'checkpoint', 'header')}
 
 def check_hyperparameters(
     method:str,  # A name in `methods`
@@ -95,7 +96,8 @@ def check_hyperparameters(
 # %% ../nbs/47_condense.ipynb #6dbd69ba
 methods['videocompressa'] = videocompressa
 methods['videocompressa_fast'] = partial(videocompressa, hard=True, mix='latents', scorer='clips')
-methods['videocompressa_faithful'] = partial(videocompressa, select='uniform', task=0., fidelity=1., lr_latents=.03, steps=12, packing='int8')
+methods['videocompressa_faithful'] = partial(videocompressa, select='uniform', task=0., fidelity=1.,
+                                             lr_latents=.03, steps=12, packing='int8')
 
 # %% ../nbs/47_condense.ipynb #ff65a2ed
 methods['dm'],methods['dc'] = dm,dc
@@ -163,11 +165,14 @@ def condense_once(
     "What `condense` gives, or gave when it was last asked"
     code,how = commit(),{k: v.item() if hasattr(v, 'item') else v for k,v in how.items()}   # numpy's numbers too
     how.pop('checkpoint', None)
-    if odd := [k for k,v in how.items() if _plain(v) is not v and k != 'device']: raise TypeError(f'{odd} cannot be looked up again; give names, or call `condense`')
-    key  = digest(train=fingerprint(train), method=method, code=code, weights=str(weights_dir()), **how | dict(device=str(how.get('device', 'auto'))))
+    if odd := [k for k,v in how.items() if _plain(v) is not v and k != 'device']:
+        raise TypeError(f'{odd} cannot be looked up again; give names, or call `condense`')
+    key  = digest(train=fingerprint(train), method=method, code=code, weights=str(weights_dir()),
+                  **how | dict(device=str(how.get('device', 'auto'))))
     path = Path(folder)/f'{method}-{key}.safetensors'
     if path.exists() and not code.endswith('+'): return load(path)
-    keep  = None if code.endswith('+') else path.with_suffix('.checkpoint')   # of code that is being changed nothing is gone on with
+    # of code that is being changed nothing is gone on with
+    keep  = None if code.endswith('+') else path.with_suffix('.checkpoint')
     small = condense(train, method, checkpoint=keep, **how)
     small.save(path)
     path.with_suffix('.checkpoint').unlink(missing_ok=True)
@@ -190,7 +195,8 @@ def movies(
     header:dict=None,   # What will be written into the file besides
 )->ClipSet:             # Codec `video`
     "Keep real clips as compressed video: so many bytes of them, or so many clips"
-    if bytes is not None and crf is not None: raise ValueError(f'{bytes=} and {crf=}: give the bytes and the quality is found, or the quality alone')
+    if bytes is not None and crf is not None:
+        raise ValueError(f'{bytes=} and {crf=}: give the bytes and the quality is found, or the quality alone')
     pick = lambda of, v, s: selectors[select](of, v, seed=s, device=device)[0]
     if bytes is None:
         idx   = torch.arange(len(train)) if vpc is None else pick(train, vpc, seed)

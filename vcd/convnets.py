@@ -50,7 +50,8 @@ def check_shape(
 )->tuple:                # `shape` as four ints
     "The shape of a clip, if a net can be built for it"
     try: T,C,H,W = map(int, shape)
-    except (TypeError, ValueError): raise ValueError(f"{name}: shape is that of a clip, (T,C,H,W) such as (16,3,112,112), not {shape!r}") from None
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: shape is that of a clip, (T,C,H,W) such as (16,3,112,112), not {shape!r}") from None
     if C != 3:        raise ValueError(f"{name}: clips are RGB, (T,3,H,W), but shape={(T,C,H,W)} has {C} channels")
     if n_classes < 1: raise ValueError(f"{name}: n_classes={n_classes}; at least 1 is needed")
     if any(a < b for a,b in zip((T,H,W), smallest)):
@@ -114,7 +115,8 @@ class ConvNet3D(VideoNet):
 
     def features(self, x):
         x = time_second(self.frames(x))
-        for conv,norm,pool in zip(self.convs, self.norms, ((1,2,2), 2, 2)): x = F.relu(F.max_pool3d(norm(conv_time(conv, x)), pool))
+        for conv,norm,pool in zip(self.convs, self.norms, ((1,2,2), 2, 2)):
+            x = F.relu(F.max_pool3d(norm(conv_time(conv, x)), pool))
         return x
 
 # %% ../nbs/22_convnets.ipynb #1280cd7b

@@ -54,7 +54,8 @@ class Settings:
     def change(self, **k):
         "The same settings with some fields changed"
         known = [f.name for f in fields(self)]
-        if odd := [o for o in k if o not in known]: raise ValueError(f"{type(self).__name__} has no {odd}; it has {', '.join(known)}")
+        if odd := [o for o in k if o not in known]:
+            raise ValueError(f"{type(self).__name__} has no {odd}; it has {', '.join(known)}")
         return replace(self, **k)
 
 # %% ../nbs/00_core.ipynb #6d970bf9
@@ -102,7 +103,8 @@ def pick_device(
     if name in (None, '', 'auto'): name = 'cuda' if torch.cuda.is_available() else 'cpu'
     dev = torch.device(name)
     here = {'cpu': True, 'cuda': torch.cuda.is_available(), 'mps': torch.backends.mps.is_available()}
-    if not here.get(dev.type, True): raise ValueError(f"device '{dev}' is not on this machine; use device='auto' or 'cpu'")
+    if not here.get(dev.type, True):
+        raise ValueError(f"device '{dev}' is not on this machine; use device='auto' or 'cpu'")
     return dev
 
 # %% ../nbs/00_core.ipynb #56a93d35
@@ -125,7 +127,8 @@ def autocast(
     precision='auto',  # 'auto', 'float32' or 'bfloat16'
 ):
     "The autocast context of `precision` on `dev`; `auto` is bfloat16 on a GPU that has it"
-    if precision not in ('auto', 'float32', 'bfloat16'): raise ValueError(f"precision '{precision}': use 'auto', 'float32' or 'bfloat16'")
+    if precision not in ('auto', 'float32', 'bfloat16'):
+        raise ValueError(f"precision '{precision}': use 'auto', 'float32' or 'bfloat16'")
     dev = torch.device(dev)
     on = precision == 'bfloat16' or (precision == 'auto' and dev.type == 'cuda' and torch.cuda.is_bf16_supported())
     return torch.autocast(dev.type, torch.bfloat16, enabled=on)

@@ -269,7 +269,9 @@ def mean_grand(
         e = fit(net, train, seeds, opt='nesterov', epochs=epochs, lr=lr, batch=batch, device=dev)
         e.precision = 'float32'
         return grand_scores(e.logits(train, 32), e.embed(train, 32), train.labels.cpu())
-    def compute(): return dict(scores=torch.cat([scores(seeds[i:i+size]) for i in progress(range(0, runs, size), 'grand')]).mean(0))
+    def compute():
+        return dict(scores=torch.cat([scores(seeds[i:i+size])
+                                      for i in progress(range(0, runs, size), 'grand')]).mean(0))
     state,spared = kept('grand', compute, train, net, dev, seed=seed, runs=runs, epochs=epochs, lr=lr, batch=batch)
     return state['scores'].cpu(), spared
 
@@ -319,7 +321,8 @@ class Repeat(Pixels):
         self.config['length'] = length
 
     def shape(self, store): return self.config['length'], *store['frames'].shape[2:]
-    def decode(self, store): return super().decode(store)[:, frame_repeats(store['frames'].shape[1], self.config['length'])]
+    def decode(self, store):
+        return super().decode(store)[:, frame_repeats(store['frames'].shape[1], self.config['length'])]
 
 def frame_repeats(
     k:int,       # Frames that there are

@@ -32,8 +32,10 @@ def list_tree(
     names = sorted(o.name for o in folder.iterdir() if o.is_dir() and not o.name.startswith('.'))
     if not names: raise ValueError(f'{folder}: no videos; it should hold one folder of clips per class: class/clip.mp4')
     for c in pick_classes(names, classes):
-        files = sorted(o for o in (folder/c).iterdir() if o.suffix.lower() in video_endings and not o.name.startswith('.'))
-        if not files: raise ValueError(f'{folder/c}: no videos in this class folder; put clips there, remove it, or name the others by classes=')
+        files = sorted(o for o in (folder/c).iterdir() if o.suffix.lower() in video_endings
+                       and not o.name.startswith('.'))
+        if not files:
+            raise ValueError(f'{folder/c}: no videos in this class folder; put clips there, remove it, or name the others by classes=')
         clips += [(o.relative_to(root or folder).as_posix(), c) for o in files]
     return clips
 
@@ -108,7 +110,8 @@ def spread(
     for o in sorted(paths): by.setdefault(group_of(o, group), []).append(o)
     for turn in itertools.count():
         row,left = [v[turn] for v in by.values() if len(v) > turn], n-len(taken)
-        if len(row) >= left or not row: return sorted(taken + [row[i*len(row)//left] for i in range(min(left, len(row)))])
+        if len(row) >= left or not row:
+            return sorted(taken + [row[i*len(row)//left] for i in range(min(left, len(row)))])
         taken += row
 
 # %% ../nbs/17_datasets.ipynb #3f4c1a2b
@@ -123,7 +126,8 @@ def narrow(
     for c in classes:
         own = by.get(c, [])
         least = min(len(by.get(o, [])) for o in classes)
-        if n and len(own) < n: raise ValueError(f"per_class={n}, but class '{c}' has {len(own)} clips to train on; ask for at most {least}")
+        if n and len(own) < n:
+            raise ValueError(f"per_class={n}, but class '{c}' has {len(own)} clips to train on; ask for at most {least}")
         kept += [(o, c) for o in (spread(own, n, group) if n else sorted(own))]
     return kept
 
@@ -202,11 +206,13 @@ def read_set(
         raise ValueError(f"{root}: class '{lost[0]}' has no {meta['part']} clip that can be read; replace its clips, or leave it out by classes=")
     facts = dict(name=[files[i][0] for i in rows], bytes=[files[i][1] for i in rows])
     named = {files[i][0]: why for i,why in bad.items()}
-    return ClipSet(dict(frames=x), labels, classes, meta=dict(meta, bad=named, source_bytes=sum(facts['bytes']), clips=facts))
+    return ClipSet(dict(frames=x), labels, classes,
+                   meta=dict(meta, bad=named, source_bytes=sum(facts['bytes']), clips=facts))
 
 # %% ../nbs/17_datasets.ipynb #8f00f1e2
 datasets = Registry('dataset', hint="(any folder of videos: datasets['folder'](root=…))")
-datasets.add('folder', Dataset('folder', folder_lists, get='Give the folder of your videos, one subfolder of clips per class.'))
+datasets.add('folder',
+             Dataset('folder', folder_lists, get='Give the folder of your videos, one subfolder of clips per class.'))
 
 def _published(name):
     "The dataset whose lists `vcd.archives` knows under `name`"
@@ -252,7 +258,8 @@ def load_data(
 
 # %% ../nbs/17_datasets.ipynb #e2644cde
 _ucf_terms = 'no licence stated; web videos, for research'
-terms = dict(shapes=(14, 'part of this package'), folder=(None, 'your own'), ucf101=(101, _ucf_terms), miniucf=(50, _ucf_terms),
+terms = dict(shapes=(14, 'part of this package'), folder=(None, 'your own'), ucf101=(101, _ucf_terms),
+    miniucf=(50, _ucf_terms),
     ucf101_11c=(11, _ucf_terms), trucf=(50, _ucf_terms), hmdb51=(51, 'CC BY 4.0'), jhmdb21=(21, 'see its page'),
     kinetics400=(400, 'lists CC BY 4.0; videos belong to their makers'), ssv2=(174, 'agreement to sign, for research'))
 

@@ -33,7 +33,8 @@ distances_to = Registry('reward', hint='')
 def distance(a, b): return torch.linalg.vector_norm(a-b, dim=-1)           # (…,D) and (…,D) to (…,): as Eq. 1 has it
 
 @distances_to('sqrt_dim')
-def distance_per_feature(a, b): return distance(a, b)/a.shape[-1]**.5      # the same over √D: the root mean square difference
+# the same over √D: the root mean square difference
+def distance_per_feature(a, b): return distance(a, b)/a.shape[-1]**.5
 
 def closeness(
     syn:Tensor,         # Mean features of synthetic clips, shape (…,D)
@@ -128,7 +129,8 @@ def resolutions_of(
     if not 0 < r.beta <= 1 or r.rounds < 1:
         raise ValueError(f'beta={r.beta}, rounds={r.rounds}: beta is a share above 0, and there is one round at least')
     distances_to[r.reward]
-    if r.reward_clips < 1: raise ValueError(f'reward_clips={r.reward_clips}: a reward looks at one real clip of each class at least')
+    if r.reward_clips < 1:
+        raise ValueError(f'reward_clips={r.reward_clips}: a reward looks at one real clip of each class at least')
     out = sorted({a or frames for a in r.actions or divisors(frames)})   # 0 is the whole clip
     cut_videos(frames, torch.tensor([*out, r.resolution]), len(out)+1)   # says which does not divide
     if r.search != 'none' and len(out) < 2:
@@ -245,7 +247,8 @@ def environment(self:DAViD)->Matching:
     how  = self.recipe,seed,self.device
     if not self.searching:             job = Matching(self.near, self.start(seed, self.resolutions), *how)
     elif self.recipe.search == 'grid': job = Together(self.near, [self.start(seed, a) for a in self.choices], *how)
-    else:                              job = Matching(self.near, self.start(seed, self.per_class(self.policy.act())), *how)
+    else:
+        job = Matching(self.near, self.start(seed, self.per_class(self.policy.act())), *how)
     job.shared = self.shared   # one pool of trained networks for all rounds
     return job
 
@@ -292,7 +295,8 @@ def update(self:DAViD):
         self.history = self.history[:self.done]
         raise
     self.done += 1
-    self.seconds['policy' if self.done <= self.searched else 'synthesis'] += self.shared.pop('owed', 0.)   # for a pool trained earlier
+    # for a pool trained earlier
+    self.seconds['policy' if self.done <= self.searched else 'synthesis'] += self.shared.pop('owed', 0.)
     self.history.append(self.inner.history[-1])
     if self.done <= self.searched and self.inner.done == self.recipe.early: self._judged()
     self.moving = False
@@ -330,7 +334,8 @@ def key(self:DAViD)->str:
     "What a checkpoint belongs to: data, seed, recipe, teacher"
     names = {k: net_key(v, self.C, self.train.shape) for k in ('net', 'teacher_net') if (v := getattr(self.recipe, k))}
     r     = {k: v for k,v in vars(self.recipe).items() if k != 'chunk'} | names
-    return digest(kind='DAViD', train=fingerprint(self.train), vpc=self.vpc, seed=self.seed, judge=self.given and weights_key(self.given), **r)
+    return digest(kind='DAViD', train=fingerprint(self.train), vpc=self.vpc, seed=self.seed,
+                  judge=self.given and weights_key(self.given), **r)
 
 # %% ../nbs/43_david.ipynb #bb62299c
 @patch
@@ -353,7 +358,8 @@ def extract(self:DAViD)->ClipSet:
     small = balanced(self.inner.extract()) if self.recipe.balance else self.inner.extract()
     digits = lambda o: [*map(digits, o)] if isinstance(o, list) else float(f'{o:.6g}')
     log    = [dict(o, rewards=digits(o['rewards'])) for o in self.log]
-    policy = dict(search=self.recipe.search, choices=self.choices, log=log, q=digits(self.policy.q.tolist()), at=self.policy.at.tolist())
+    policy = dict(search=self.recipe.search, choices=self.choices, log=log, q=digits(self.policy.q.tolist()),
+                  at=self.policy.at.tolist())
     spent  = dict(stage_s=dict(self.seconds), condense_s=sum(self.seconds.values()))
     small.meta |= dict(spent, vpc=self.vpc, resolutions=self.resolutions, policy=policy)
     return small
@@ -378,7 +384,8 @@ def draw_policy(
 ):                  # A figure
     "Which resolution each class tried, and what the agent came to think of each"
     p     = small.meta['policy']
-    if p['search'] == 'none': raise ValueError('nothing was searched, so there is no policy to draw; its resolutions are in `meta`')
+    if p['search'] == 'none':
+        raise ValueError('nothing was searched, so there is no policy to draw; its resolutions are in `meta`')
     grid  = p['search'] == 'grid'
     value = p['log'][0]['rewards'] if grid else [q[s] for q,s in zip(p['q'], p['at'])]   # (tables, actions)
     value = np.array(value)[:most]
@@ -405,7 +412,8 @@ def _draw_log(ax, tried, col):
 
 # %% ../nbs/43_david.ipynb #e0f991b1
 ablations = Registry('ablation of DAViD')   # Name: fields of `DavidRecipe`
-ablations.update(none=dict(search='none'), universal=dict(adaptive=False), adaptive={}, balanced=dict(balance=True), rl=dict(beta=1.),
+ablations.update(none=dict(search='none'), universal=dict(adaptive=False), adaptive={}, balanced=dict(balance=True),
+                 rl=dict(beta=1.),
                  grid=dict(search='grid', beta=1.), grid_early=dict(search='grid'))
 
 def group_means(

@@ -113,10 +113,14 @@ def check_dfs(
     r:DFSRecipe,  # How
 ):
     "Refuse what cannot work, in words"
-    if length < 3: raise ValueError(f'clips of {length} frame{"s"*(length > 1)}: there is nothing to insert between the first and the last; DFS wants 3 frames or more')
-    if not 2 <= r.frames <= length: raise ValueError(f'frames={r.frames}: clips of {length} frames can begin with 2 to {length} keys')
-    if min(r.warm, r.cool) < 0 or r.warm+r.cool > 1: raise ValueError(f'warm={r.warm:g}, cool={r.cool:g}: shares of the updates, 1 together at most')
-    if r.insert_every < 1 or r.most < 0: raise ValueError(f'insert_every={r.insert_every}, most={r.most}: at least 1, and at least 0')
+    if length < 3:
+        raise ValueError(f'clips of {length} frame{"s"*(length > 1)}: there is nothing to insert between the first and the last; DFS wants 3 frames or more')
+    if not 2 <= r.frames <= length:
+        raise ValueError(f'frames={r.frames}: clips of {length} frames can begin with 2 to {length} keys')
+    if min(r.warm, r.cool) < 0 or r.warm+r.cool > 1:
+        raise ValueError(f'warm={r.warm:g}, cool={r.cool:g}: shares of the updates, 1 together at most')
+    if r.insert_every < 1 or r.most < 0:
+        raise ValueError(f'insert_every={r.insert_every}, most={r.most}: at least 1, and at least 0')
     for k,known in dict(pick=('negative', 'random'), gradient=('own', 'total'), store=('keyframes',)).items():
         if getattr(r, k) not in known: raise ValueError(f"{k}='{getattr(r, k)}': use {' or '.join(known)}")
     apart[r.metric]
@@ -136,15 +140,18 @@ class DFS(Matching):
     ):
         r = (recipe or self.Recipe()).change(**changes)
         check_dfs(train.shape[0], r)
-        if small.codec.name != 'keyframes': raise ValueError(f"{small!r}: DFS moves sets of the codec 'keyframes'; start from start_set(train, vpc, store='keyframes')")
+        if small.codec.name != 'keyframes':
+            raise ValueError(f"{small!r}: DFS moves sets of the codec 'keyframes'; start from start_set(train, vpc, store='keyframes')")
         if (small.store['counts'] < 2).any(): raise ValueError('a clip with a single key has nothing to insert between')
         super().__init__(train, small, r, seed, device, self._watch)
         self.also,self.G = look,torch.zeros(len(small), *[train.shape[0]]*2, device=self.device)
-        self.log,self.trace = torch.zeros(0, 5),torch.zeros(0, 4)   # update, video, time, cosines; of own and total: how many fire, the most opposed
+        # update, video, time, cosines; of own and total: how many fire, the most opposed
+        self.log,self.trace = torch.zeros(0, 5),torch.zeros(0, 4)
 
     def _watch(self, i, x, g):
         if self.also: self.also(i, x, g)
-        if self.small.codec.config['space'] == 'normalised': g = g*torch.tensor(pixel_std, device=g.device).view(3, 1, 1)
+        if self.small.codec.config['space'] == 'normalised':
+            g = g*torch.tensor(pixel_std, device=g.device).view(3, 1, 1)
         self.G[i.to(self.device)] = frame_products(g)
 
     @property
@@ -165,14 +172,19 @@ def _then(self:DFS):
     parts   = {k: key_products(self.G, W, k) for k in ('own', 'total')}
     cos     = {k: [-o for o in beside_keys(codec, self.store, less_cosine(*v))] for k,v in parts.items()}
     worst   = [torch.maximum(*o).masked_fill(~free, torch.inf) for o in cos.values()]
-    self.trace = torch.cat([self.trace, torch.stack([f(o) for o in worst for f in (lambda o: (o < r.eps).sum().float(), torch.min)])[None].cpu()])
+    self.trace = torch.cat([self.trace,
+                            torch.stack([f(o) for o in worst
+                                         for f in (lambda o: (o < r.eps).sum().float(), torch.min)])[None].cpu()])
     if not self.open: return
     bar  = -r.eps if r.metric == 'cosine' else r.far
     room = (r.most or codec.config['length'])-self.store['counts']
-    new  = choose(*beside_keys(codec, self.store, apart[r.metric](*parts[r.gradient])), free, bar, r.pick, r.every, room, generator(self.seed, 'insert', self.done))
+    new  = choose(*beside_keys(codec, self.store, apart[r.metric](*parts[r.gradient])), free, bar,
+                  r.pick, r.every, room, generator(self.seed, 'insert', self.done))
     if not new.any(): return
     n,t = new.nonzero().T
-    self.log = torch.cat([self.log, torch.stack([torch.full_like(n, self.done), n, t, *[o[n, t] for o in cos[r.gradient]]], 1).float().cpu()])
+    self.log = torch.cat([self.log,
+                          torch.stack([torch.full_like(n, self.done), n, t, *[o[n, t] for o in cos[r.gradient]]],
+                                      1).float().cpu()])
     self.insert(new)
 
 # %% ../nbs/42_dfs.ipynb #67c5fd49
@@ -202,7 +214,8 @@ def insert(self:DFS,
         v = interpolate(v, *at)
         return v if k.endswith('_sq') else v.masked_fill(fresh, 0)
     exchange(self.opt, old, frames, carry)
-    self.store |= dict(frames=frames, times=keys.nonzero()[:, 1].to(self.store['times']), counts=keys.sum(1).to(self.store['counts']))
+    self.store |= dict(frames=frames, times=keys.nonzero()[:, 1].to(self.store['times']),
+                       counts=keys.sum(1).to(self.store['counts']))
 
 # %% ../nbs/42_dfs.ipynb #e631b2b6
 @patch
@@ -251,9 +264,12 @@ def show_keys(
     mask = small.codec.keys(small.store)
     fig,axs = axes(len(idx), size=(width, .3+len(idx)*(.25+width/small.shape[0])))
     for ax,i in zip(axs[:, 0], idx):
-        strip(small.clips([i])[0].detach().cpu().clamp(0, 1), small.shape[0], ax, f'{small.classes[small.hard[i]]}: {int(mask[i].sum())} keys')
-        for label,kept in zip(ax.get_xticklabels(), mask[i].tolist()): label.set(color='C3' if kept else '.6', fontweight='bold' if kept else 'normal')
-        ax.plot(ax.get_xticks()[mask[i].cpu().numpy()], [-.5]*int(mask[i].sum()), '|', color='C3', ms=7, mew=3, clip_on=False)
+        strip(small.clips([i])[0].detach().cpu().clamp(0, 1), small.shape[0], ax,
+              f'{small.classes[small.hard[i]]}: {int(mask[i].sum())} keys')
+        for label,kept in zip(ax.get_xticklabels(), mask[i].tolist()):
+            label.set(color='C3' if kept else '.6', fontweight='bold' if kept else 'normal')
+        ax.plot(ax.get_xticks()[mask[i].cpu().numpy()], [-.5]*int(mask[i].sum()), '|', color='C3',
+                ms=7, mew=3, clip_on=False)
     return fig
 
 # %% ../nbs/42_dfs.ipynb #38b480a2

@@ -26,15 +26,20 @@ recipes = Registry('recipe')
 
 recipes['vdsd'] = Recipe(epochs=501, batch=256, lr=.01, schedule='step', restart=True, augment='flip', nets=5,
                          standardise='batch', test_passes=3, test_augment='flip', test_batch=64, test_every=100)
-recipes['dfs']  = recipes['vdsd'].change(epochs=500, nets=3)                # "500 epochs, lr 1e-2", mean of 3; the rest is VDSD's
+# "500 epochs, lr 1e-2", mean of 3; the rest is VDSD's
+recipes['dfs']  = recipes['vdsd'].change(epochs=500, nets=3)
 recipes['tsgf'] = recipes['vdsd'].change(epochs=500, nets=3)                # "aligned with VDSD", for hard labels
-recipes['david'] = recipes['vdsd'].change(epochs=1, min_steps=1000, patience=50, nets=3)   # 1000 iterations; its early stop is not described
-recipes['videocompressa'] = Recipe(epochs=100, batch=256, lr=.01, augment='flip', nets=3)   # flips are ours: the paper names no augmentation
+# 1000 iterations; its early stop is not described
+recipes['david'] = recipes['vdsd'].change(epochs=1, min_steps=1000, patience=50, nets=3)
+# flips are ours: the paper names no augmentation
+recipes['videocompressa'] = Recipe(epochs=100, batch=256, lr=.01, augment='flip', nets=3)
 
 # %% ../nbs/50_evaluate.ipynb #e79e0095
-recipes['cpu']   = Recipe(epochs=18, min_steps=120, batch=16, lr=.01, schedule='cosine', precision='bfloat16', test_batch=64, nets=3)
+recipes['cpu']   = Recipe(epochs=18, min_steps=120, batch=16, lr=.01, schedule='cosine', precision='bfloat16',
+                          test_batch=64, nets=3)
 recipes['cpu-long'] = recipes['cpu'].change(epochs=40)   # for the whole set, which 18 epochs do not exhaust
-recipes['tour']  = recipes['cpu'].change(epochs=8, min_steps=60, augment='none', precision='float32', nets=2)   # a flip would turn left into right
+# a flip would turn left into right
+recipes['tour']  = recipes['cpu'].change(epochs=8, min_steps=60, augment='none', precision='float32', nets=2)
 recipes['smoke'] = recipes['cpu'].change(epochs=2, min_steps=20, precision='float32', nets=2)
 
 # %% ../nbs/50_evaluate.ipynb #987072be
@@ -84,7 +89,8 @@ def scored_frames(
 )->ClipSet:         # K frames of each, in order of time; ValueError where there is no scorer
     "The K frames that the set's scorer ranks highest"
     dev = pick_device(device)
-    if (scorer := scorer_of(small, dev)) is None: raise ValueError(f'{small!r} has no scorer for test clips; sample them uniformly')
+    if (scorer := scorer_of(small, dev)) is None:
+        raise ValueError(f'{small!r} has no scorer for test clips; sample them uniformly')
     codes = encode_clips(clips, small.codec.model(dev)).store['latents'] if isinstance(scorer, LatentScorer) else None
     look  = lambda i: clips.clips(i, dev) if codes is None else codes[i].to(dev)
     parts = [top_frames(scorer(look(i)), small.shape[0]).cpu() for i in torch.arange(len(clips)).split(batch)]
@@ -119,9 +125,12 @@ def evaluate(
     seeds = seed_list(r.nets if seeds is None else seeds)
     tests = list(test) if isinstance(test, (list, tuple)) else [test]
     _check(sets, tests)
-    if len({*map(len, sets)}) > 1: return _apart(sets, test, seeds, checkpoint, net=net, recipe=recipe, train=train, device=device, sampling=sampling)
+    if len({*map(len, sets)}) > 1:
+        return _apart(sets, test, seeds, checkpoint, net=net, recipe=recipe, train=train, device=device,
+                      sampling=sampling)
     r     = as_told(r, sets)
-    names = dict(net=net if isinstance(net, str) else getattr(net, '__name__', str(net)), recipe=recipe if isinstance(recipe, str) else 'custom')
+    names = dict(net=net if isinstance(net, str) else getattr(net, '__name__', str(net)),
+                 recipe=recipe if isinstance(recipe, str) else 'custom')
     ways  = _ways(sets, tests, net, sampling, device)
     first = next(iter(ways.values()))
     look  = lambda e, ens: ens.notes.append(accuracy(ens, first, r)) if r.test_every and (e+1) % r.test_every == 0 else None
@@ -129,7 +138,8 @@ def evaluate(
     each  = {way: accuracy(ens, shown, r) for way,shown in ways.items()}
     last  = next(iter(each.values()))
     facts = _facts(sets, tests[0], train) * (len(last) if len(sets) == 1 else 1)
-    return [dict(f, **names, seed=s, **_scores(i, last, ens.notes), **_sampled(i, each), **_cost(ens)) for i,(s,f) in enumerate(zip(ens.seeds, facts))]
+    return [dict(f, **names, seed=s, **_scores(i, last, ens.notes), **_sampled(i, each), **_cost(ens))
+            for i,(s,f) in enumerate(zip(ens.seeds, facts))]
 
 # %% ../nbs/50_evaluate.ipynb #080c43b1
 def as_told(
@@ -138,7 +148,8 @@ def as_told(
 )->Recipe:      # With the changes of these sets
     "A recipe with what the sets bring in `meta['training']`"
     brought = [o.meta.get('training', {}) for o in sets]
-    if any(o != brought[0] for o in brought): raise ValueError(f'the sets are to be trained on in different ways, {brought}; evaluate them one by one')
+    if any(o != brought[0] for o in brought):
+        raise ValueError(f'the sets are to be trained on in different ways, {brought}; evaluate them one by one')
     return r.change(**brought[0])
 
 # %% ../nbs/50_evaluate.ipynb #6fab974a
@@ -148,11 +159,13 @@ def _check(sets, tests):
         if o.classes != sets[0].classes:
             raise ValueError(f'the sets differ in their classes: {sets[0].classes} and {o.classes}; load both with the same list')
     for o in tests:
-        if o.shape[1:] != sets[0].shape[1:]: raise ValueError(f'the set has frames of {sets[0].shape[1:]}, the test set of {o.shape[1:]}')
+        if o.shape[1:] != sets[0].shape[1:]:
+            raise ValueError(f'the set has frames of {sets[0].shape[1:]}, the test set of {o.shape[1:]}')
 
 def _apart(sets, test, seeds, checkpoint, **how):
     "Rows of sets of different sizes, as DAViD makes them: one network after the other"
-    if len(sets) != len(seeds): raise ValueError(f'{len(sets)} sets for {len(seeds)} seeds; give one each, or one for all')
+    if len(sets) != len(seeds):
+        raise ValueError(f'{len(sets)} sets for {len(seeds)} seeds; give one each, or one for all')
     files = [checkpoint and Path(checkpoint).with_stem(f'{Path(checkpoint).stem}-{s}') for s in seeds]
     return [row for o,s,f in zip(sets, seeds, files) for row in evaluate(o, test, seeds=[s], checkpoint=f, **how)]
 
@@ -160,9 +173,11 @@ def _facts(sets, test, train):
     "What is known of each set before any training"
     out = []
     for o in sets:
-        meta = {k: o.meta.get(k) for k in ('dataset', 'split', 'method', 'vpc', 'condense_s', 'condense_seed', 'condense_peak_mb', 'autoencoder')}
+        meta = {k: o.meta.get(k) for k in ('dataset', 'split', 'method', 'vpc', 'condense_s', 'condense_seed',
+                                           'condense_peak_mb', 'autoencoder')}
         meta['training'] = ' '.join(f'{k}={v}' for k,v in o.meta.get('training', {}).items()) or None
-        out.append(dict(meta, frames=test.shape[0], kept_frames=o.shape[0], size=test.shape[-1], clips=len(o), **(storage(o, train) if train else {})))
+        out.append(dict(meta, frames=test.shape[0], kept_frames=o.shape[0], size=test.shape[-1],
+                        clips=len(o), **(storage(o, train) if train else {})))
     return out
 
 # %% ../nbs/50_evaluate.ipynb #b36a51ad
@@ -170,11 +185,13 @@ def _scores(i, last, along):
     "Last and best accuracies of member `i`"
     every = [a[i] for a in along]+[last[i]]
     best  = {f'{k}_best': max(a[k] for a in every) for k in ('top1', 'top5')} if along else {}
-    return dict(top1=last[i]['top1'], top5=last[i]['top5'], **best, per_class=' '.join(f'{o:.4f}' for o in last[i]['per_class'].tolist()))
+    return dict(top1=last[i]['top1'], top5=last[i]['top5'], **best,
+                per_class=' '.join(f'{o:.4f}' for o in last[i]['per_class'].tolist()))
 
 def _cost(ens):
     "Seconds per network, peak memory of all together, and where"
-    return dict(fit_s=ens.cost.seconds/len(ens), peak_mb=ens.cost.peak_mb, epochs=len(ens.history), device=device_name(ens.device))
+    return dict(fit_s=ens.cost.seconds/len(ens), peak_mb=ens.cost.peak_mb, epochs=len(ens.history),
+                device=device_name(ens.device))
 
 # %% ../nbs/50_evaluate.ipynb #5f74ff17
 def _ways(sets, tests, net, sampling, device):
@@ -182,7 +199,8 @@ def _ways(sets, tests, net, sampling, device):
     if sets[0].shape[0] >= tests[0].shape[0]: return dict(all=[_stretched(o, net) for o in tests])
     names = (sampling,) if isinstance(sampling, str) else sampling or ('uniform', *['scorer']*all(map(scorer_of, sets)))
     def shown(test, how):
-        if how == 'scorer' and len(sets) > 1: return tuple(_stretched(sample_like(test, o, how, device), net) for o in sets)
+        if how == 'scorer' and len(sets) > 1:
+            return tuple(_stretched(sample_like(test, o, how, device), net) for o in sets)
         return _stretched(sample_like(test, sets[0], how, device), net)
     return {how: [shown(o, how) for o in tests] for how in names}
 
@@ -203,4 +221,5 @@ def chance_row(
     n     = len(test.classes)
     known = {k: test.meta.get(k) for k in ('dataset', 'split')}
     nothing = dict(clips=0, values=0, values_ratio=0., bytes=0)
-    return dict(known, method='chance', frames=test.shape[0], size=test.shape[-1], seed=0, device=None, top1=1/n, top5=min(5, n)/n, **nothing)
+    return dict(known, method='chance', frames=test.shape[0], size=test.shape[-1], seed=0, device=None,
+                top1=1/n, top5=min(5, n)/n, **nothing)

@@ -63,7 +63,8 @@ def gradient_distance(
     return gradient_distances[how]([real[k] for k in syn], list(syn.values()))
 
 # %% ../nbs/34_gradients.ipynb #2b8f9f4f
-dc_loops = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}   # Clips per class: (outer, inner)
+# Clips per class: (outer, inner)
+dc_loops = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
 
 @dataclass(frozen=True)
 class GradientRecipe(MatchRecipe):
@@ -85,7 +86,8 @@ class GradientMatching(Matching):
         super().__init__(*args, **kwargs)
         r = self.recipe
         gradient_distances[r.distance]
-        if r.outer < 0 or r.inner < 0 or r.batch_net < 1: raise ValueError(f'outer={r.outer}, inner={r.inner}, batch_net={r.batch_net}: 0 or more, and 1 for the batch')
+        if r.outer < 0 or r.inner < 0 or r.batch_net < 1:
+            raise ValueError(f'outer={r.outer}, inner={r.inner}, batch_net={r.batch_net}: 0 or more, and 1 for the batch')
         self.table = class_table(self.y, self.C)
         self.table = self.table[self.table[:, 0] >= 0]        # classes that have synthetic clips
         self.of    = self.y[self.table[:, 0]]
@@ -104,7 +106,8 @@ def _flat(table):
 
 @patch
 def _class_gradients(self:GradientMatching, net, x, y, w):
-    with autocast(self.device, self.recipe.precision): return class_gradients(net, x.unflatten(0, w.shape), y.to(x.device), w.to(x.device))
+    with autocast(self.device, self.recipe.precision):
+        return class_gradients(net, x.unflatten(0, w.shape), y.to(x.device), w.to(x.device))
 
 @patch
 @torch.no_grad()

@@ -239,7 +239,8 @@ def used(page):
     where = {True: names([c for c in page.cells if c.exported]), False: names(page.cells)}
     for c in page.cells:
         for name,line in _brought(c):
-            if name not in where[c.exported]: yield f'{page.where(c, line)}: {name} is imported and not used' + ' in exported code'*c.exported
+            if name not in where[c.exported]:
+                yield f'{page.where(c, line)}: {name} is imported and not used' + ' in exported code'*c.exported
 
 # %% ../nbs/90_house.ipynb #5acf6495
 lessons = dict(e01_new_method=60)   # Page: lines of code that it stays under
@@ -248,7 +249,8 @@ lessons = dict(e01_new_method=60)   # Page: lines of code that it stays under
 def lesson(page):
     "A lesson is as short as it says; empty lines and comments do not count"
     n = sum(bool(l.strip()) and not l.strip().startswith('#') for c in page.cells for l in c.code.splitlines())
-    if n >= lessons.get(page.name, n+1): yield f'{page.where(page.cells[0])}: {n} lines of code, under {lessons[page.name]} were promised'
+    if n >= lessons.get(page.name, n+1):
+        yield f'{page.where(page.cells[0])}: {n} lines of code, under {lessons[page.name]} were promised'
 
 @rules
 def experiment(page):
@@ -274,7 +276,8 @@ def _parameter_faults(page, ours):
         if not o.comment: yield f'{at}: parameter {o.name} has no comment'
         if kind not in o.type: yield f'{at}: parameter {o.name} is {o.type or "untyped"} and starts as {o.default!r}'
         if o.name not in theirs: yield f'{at}: papermill does not see {o.name}; keep = and | out of its line'
-        if o.name in public: yield f'{at}: parameter {o.name} is lost when `from vcd.all import *` brings its own {o.name}; rename one'
+        if o.name in public:
+            yield f'{at}: parameter {o.name} is lost when `from vcd.all import *` brings its own {o.name}; rename one'
 
 # %% ../nbs/90_house.ipynb #6efe35c5
 def tidiness(
@@ -287,7 +290,8 @@ def tidiness(
         long  = pd.Series([len(c.code.splitlines())-1 for c in code if c.exported] or [0])
         wide  = sum(len(l) > 120 for c in code for l in c.code.splitlines())
         share = lambda cells: f'{sum(map(bool, cells))/max(1, len(code)):.0%}'
-        rows.append(dict(notebook=p.name, cells=len(p.cells), exported=sum(c.exported for c in code), median=int(long.median()),
+        rows.append(dict(notebook=p.name, cells=len(p.cells), exported=sum(c.exported for c in code),
+            median=int(long.median()),
             p90=int(long.quantile(.9)), max=long.max(), wide=wide, hidden=share('hide' in c.flags for c in code),
             output=share(c.node.outputs for c in code), kB=len(nbformat.writes(p.nb))//1000))
     return pd.DataFrame(rows)
@@ -318,7 +322,8 @@ def readme(
     page   = Page(path or home()/'nbs'/'index.ipynb')
     folder = page.path.parent.name
     parts  = [o for c in page.cells if 'hide' not in c.flags for o in _markdown(c, folder)]
-    return '\n\n'.join([f'<!-- Made from {folder}/{page.path.name} by vcd.house.write_readme: edit that. -->', *parts]) + '\n'
+    return '\n\n'.join([f'<!-- Made from {folder}/{page.path.name} by vcd.house.write_readme: edit that. -->',
+                        *parts]) + '\n'
 
 def _markdown(cell, folder):
     "The parts of the README that a cell makes"
@@ -359,7 +364,8 @@ def check_commands()->str:
     "Raise if the last line of .ci/run is not a command of the README"
     last  = (home()/'.ci'/'run').read_text(encoding='utf-8').strip().splitlines()[-1]
     there = last in (home()/'README.md').read_text(encoding='utf-8').splitlines()
-    return _settle('.ci/run does what the README says', [] if there else [f'README.md does not say `{last}`, with which .ci/run ends'])
+    return _settle('.ci/run does what the README says',
+                   [] if there else [f'README.md does not say `{last}`, with which .ci/run ends'])
 
 # %% ../nbs/90_house.ipynb #46394a99
 def test_flags()->str:

@@ -49,7 +49,8 @@ class Autoencoder:
 # %% ../nbs/21_latents.ipynb #b8e61a2d
 def _affine(config):
     "The shift and scale that bring latents to about unit variance; broadcast over (n,c,…)"
-    if config.get('scaling_factor'): return torch.tensor(float(config.get('shift_factor') or 0)), torch.tensor(float(config['scaling_factor']))
+    if config.get('scaling_factor'):
+        return torch.tensor(float(config.get('shift_factor') or 0)), torch.tensor(float(config['scaling_factor']))
     if config.get('latents_mean') and config.get('latents_std'):
         mean,std = (torch.tensor(config[k]).view(-1, 1, 1, 1) for k in ('latents_mean', 'latents_std'))
         return mean, 1/std
@@ -103,7 +104,9 @@ def decode(self:Autoencoder,
     with autocast(self.device, self.precision):
         if self.model is None: x = z
         elif self.video: x = self._pixels(z.transpose(1, 2), None).transpose(1, 2)
-        else: x = torch.cat([self._pixels(o, params) for o in z.flatten(0, 1).split(self.chunk)]).unflatten(0, z.shape[:2])
+        else:
+            x = torch.cat([self._pixels(o, params)
+                           for o in z.flatten(0, 1).split(self.chunk)]).unflatten(0, z.shape[:2])
     return x[:, :T, :, :H, :W].float()
 
 @patch
@@ -133,7 +136,8 @@ def psnr(
 
 # %% ../nbs/21_latents.ipynb #04a4769d
 autoencoders = Registry('autoencoder', hint='Or any of diffusers, as `diffusers:<Class>:<folder or hub id>`.')
-Source = namedtuple('Source', 'cls folder hub')   # a diffusers class; folder under VCD_WEIGHTS; hub id, '#subfolder' behind it
+# a diffusers class; folder under VCD_WEIGHTS; hub id, '#subfolder' behind it
+Source = namedtuple('Source', 'cls folder hub')
 autoencoders['taesd'] = Source('AutoencoderTiny', 'taesd', 'madebyollin/taesd')
 autoencoders['sd']    = Source('AutoencoderKL', 'sd-vae-ft-mse', 'stabilityai/sd-vae-ft-mse')
 autoencoders['video'] = Source('AutoencoderKLCogVideoX', 'cogvideox-vae', 'zai-org/CogVideoX-2b#vae')
@@ -172,7 +176,8 @@ def _pretrained(name, source):
     get = functools.partial(_get, _diffusers(source.cls))
     if folder.is_dir():
         try: return get(folder, subfolder=sub if not source.folder and sub else None)
-        except Exception as e: raise ValueError(f"autoencoder '{name}': {folder} cannot be read as {source.cls} ({_first_line(e)}); fetch it anew") from e
+        except Exception as e:
+            raise ValueError(f"autoencoder '{name}': {folder} cannot be read as {source.cls} ({_first_line(e)}); fetch it anew") from e
     try: return get(hub, subfolder=sub or None, local_files_only=True)
     except Exception: reason = _offline()
     if not reason:
@@ -208,13 +213,15 @@ def autoencoder(
     try: found = copy.copy(_loaded(name, _source(name), str(pick_device(device)), str(weights_dir())))
     except MissingWeights as e:
         if fallback is None: raise
-        warnings.warn(f"{re.split('[.] (?:Set|Give) ', e.args[0])[0]}. A tiny autoencoder is trained here in its place", stacklevel=2)
+        warnings.warn(f"{re.split('[.] (?:Set|Give) ', e.args[0])[0]}. A tiny autoencoder is trained here in its place",
+                      stacklevel=2)
         return train_tiny(fallback, seed=seed, device=device, precision=precision)
     found.precision = precision
     return found
 
 def _source(name):
-    if name.startswith('tiny('): raise ValueError(f"'{name}' was trained for one set and is saved with it; train another: autoencoder('tiny', fallback=frames)")
+    if name.startswith('tiny('):
+        raise ValueError(f"'{name}' was trained for one set and is saved with it; train another: autoencoder('tiny', fallback=frames)")
     if not name.startswith('diffusers:'): return autoencoders[name]
     if name.count(':') < 2: raise ValueError(f"'{name}': write diffusers:<Class>:<folder or hub id>")
     _,cls,where = name.split(':', 2)
@@ -250,7 +257,8 @@ def _skeleton(width=64, latents=4):
     "An untrained `AutoencoderTiny`; TAESD's own shape at width 64 but for `tiny`, which has one block a stage"
     n = dict(num_encoder_blocks=(1, 3, 3, 3), num_decoder_blocks=(3, 3, 3, 1)) if width == 64 else \
         dict(num_encoder_blocks=(0, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1))
-    return _diffusers('AutoencoderTiny')(encoder_block_out_channels=(width,)*4, decoder_block_out_channels=(width,)*4, latent_channels=latents, **n)
+    return _diffusers('AutoencoderTiny')(encoder_block_out_channels=(width,)*4, decoder_block_out_channels=(width,)*4,
+                                         latent_channels=latents, **n)
 
 # %% ../nbs/21_latents.ipynb #bb4b4687
 @torch.no_grad()
@@ -274,7 +282,8 @@ def some_frames(
     most=256,   # How many at most
 )->Tensor:      # (n,3,H,W) in [0,1]
     "At most `most` frames (n,3,H,W), spread evenly over what is given"
-    if o is None: raise ValueError("'tiny' is trained on the dataset's own frames: autoencoder('tiny', fallback=frames or a ClipSet)")
+    if o is None:
+        raise ValueError("'tiny' is trained on the dataset's own frames: autoencoder('tiny', fallback=frames or a ClipSet)")
     if isinstance(o, ClipSet): o = o.clips(torch.linspace(0, len(o)-1, min(len(o), most)).long().unique()).detach()
     o = o.flatten(0, 1) if o.ndim == 5 else o
     return o[torch.linspace(0, len(o)-1, min(len(o), most), device=o.device).long()].clamp(0, 1)
@@ -313,13 +322,15 @@ def waves(
     "Made-up clips: coloured waves of random direction that drift and a bright ball that crosses them"
     g = generator(seed, 'waves')
     a,b,c,s = (torch.rand(n, 1, 3, 1, 1, generator=g)*2-1 for _ in range(4))
-    t,(v,u) = torch.linspace(0, 1, T).view(1, T, 1, 1, 1),torch.meshgrid(*[torch.linspace(-1, 1, size)]*2, indexing='ij')
+    t,(v,u) = torch.linspace(0, 1, T).view(1, T, 1, 1, 1),torch.meshgrid(*[torch.linspace(-1, 1, size)]*2,
+                                                                         indexing='ij')
     ball = (((u-a[:, :, :1]-t*b[:, :, :1])**2 + (v-c[:, :, :1]+t*a[:, :, :1])**2) < .08).float()
     return (.5+.35*torch.sin(3*(a*u+b*v)+2*c+3*s*t)*(1-ball)+.3*ball).clamp(0, 1)
 
 # %% ../nbs/21_latents.ipynb #77655040
 packings = Registry('packing')
-Packing  = namedtuple('Packing', 'pack unpack ratio')   # pack(z, ratio) -> main, shared dict; unpack(main, shared) -> z; the ratio's default
+# pack(z, ratio) -> main, shared dict; unpack(main, shared) -> z; the ratio's default
+Packing  = namedtuple('Packing', 'pack unpack ratio')
 
 packings['none'] = Packing(lambda z, r: (z, {}), lambda z, s: z, 1.)
 packings['fp16'] = Packing(lambda z, r: (z.half(), {}), lambda z, s: z.float(), 1.)
@@ -343,13 +354,16 @@ def _pca(z, r):
     mean,basis = _components(rows, max(1, int(r*rows.shape[1])))
     return ((rows-mean)@basis).unflatten(0, z.shape[:2])[..., None, None], dict(mean=mean, basis=basis, like=torch.tensor(z.shape[2:], dtype=torch.int32))
 
-packings['pca'] = Packing(_pca, lambda z, s: (z[..., 0, 0]@s['basis'].T+s['mean']).unflatten(2, s['like'].tolist()), .75)
+packings['pca'] = Packing(_pca, lambda z, s: (z[..., 0, 0]@s['basis'].T+s['mean']).unflatten(2, s['like'].tolist()),
+                          .75)
 
 def _pca_channels(z, r):
     mean,basis = _components(z.movedim(2, -1).flatten(0, 3), max(1, int(r*z.shape[2])))
     return torch.einsum('nkchw,cd->nkdhw', z-_along(mean, 2), basis), dict(mean=mean, basis=basis)
 
-packings['pca_channels'] = Packing(_pca_channels, lambda z, s: torch.einsum('nkdhw,cd->nkchw', z, s['basis'])+_along(s['mean'], 2), .75)
+packings['pca_channels'] = Packing(_pca_channels,
+                                   lambda z, s: torch.einsum('nkdhw,cd->nkchw', z, s['basis'])+_along(s['mean'], 2),
+                                   .75)
 
 # %% ../nbs/21_latents.ipynb #c3db62a5
 def _unfold_factor(z, axis, r):
@@ -361,7 +375,8 @@ def _tucker(z, r):
     s = {k: _unfold_factor(z, axis, r) for k,axis in dict(time=1, height=3, width=4).items()}
     return torch.einsum('nkchw,ka,hb,wd->nacbd', z, s['time'], s['height'], s['width']).contiguous(), s
 
-packings['tucker'] = Packing(_tucker, lambda z, s: torch.einsum('nacbd,ka,hb,wd->nkchw', z, s['time'], s['height'], s['width']), .75)
+packings['tucker'] = Packing(_tucker, lambda z, s: torch.einsum('nacbd,ka,hb,wd->nkchw', z, s['time'],
+                                                                s['height'], s['width']), .75)
 
 # %% ../nbs/21_latents.ipynb #7344a833
 def pack_latents(
@@ -426,7 +441,8 @@ class Latents:
     def decode(self, store):
         z,c = self.unpack(store),self.config
         params = {k[8:]: v.float() for k,v in store.items() if k.startswith('decoder.')}
-        if c['arch'] and not params: raise ValueError(f"this set needs its own decoder ({c['autoencoder']}), and the store has none of its weights")
+        if c['arch'] and not params:
+            raise ValueError(f"this set needs its own decoder ({c['autoencoder']}), and the store has none of its weights")
         return self.model(z.device).decode(z, (store['times'].shape[1], *c['size']), params)
 
     def model(self, device='auto')->Autoencoder:
@@ -455,15 +471,18 @@ def encode_clips(
     "The set as latents"
     ae = copy.copy(_named(autoencoder, fallback, device))
     ae.precision,times,start = precision or ae.precision,_times(clips, frames),time.perf_counter()
-    if ae.video and times.shape[1] != clips.shape[0]: raise ValueError(f"'{ae.name}' codes frames together; it cannot keep {times.shape[1]} of {clips.shape[0]}")
+    if ae.video and times.shape[1] != clips.shape[0]:
+        raise ValueError(f"'{ae.name}' codes frames together; it cannot keep {times.shape[1]} of {clips.shape[0]}")
     out = []
     for i in progress(torch.arange(len(clips)).split(batch), f'encode with {ae.name}'):
         x = clips.clips(i, ae.device)
         if frames is not None: x = x[torch.arange(len(i), device=x.device)[:, None], times[i].long().to(x.device)]
         out.append(ae.encode(x).cpu())
-    meta = dict(clips.meta, autoencoder=ae.name, encode_s=time.perf_counter()-start, **({'autoencoder_note': ae.note} if hasattr(ae, 'note') else {}))
+    meta = dict(clips.meta, autoencoder=ae.name, encode_s=time.perf_counter()-start,
+                **({'autoencoder_note': ae.note} if hasattr(ae, 'note') else {}))
     store = dict(latents=torch.cat(out), times=times, **decoder_tensors(ae))
-    return ClipSet(store, clips.labels, clips.classes, Latents(ae.name, clips.shape[-2:], arch=getattr(ae, 'arch', None)), meta)
+    return ClipSet(store, clips.labels, clips.classes,
+                   Latents(ae.name, clips.shape[-2:], arch=getattr(ae, 'arch', None)), meta)
 
 _named = lambda name, fallback, device: autoencoder(name, fallback, device)
 
@@ -473,14 +492,16 @@ def _times(clips, frames):
     T = clips.shape[0]
     if isinstance(frames, Tensor): times = frames
     else: times = torch.linspace(0, T, (frames or T)+1)[:-1].add(T/(frames or T)/2).long().expand(len(clips), -1)
-    if times.shape[1] > T or times.min() < 0 or times.max() >= T: raise ValueError(f'asked for {times.shape[1]} frames up to number {times.max()}; clips have {T}')
+    if times.shape[1] > T or times.min() < 0 or times.max() >= T:
+        raise ValueError(f'asked for {times.shape[1]} frames up to number {times.max()}; clips have {T}')
     return times.to(torch.int32).contiguous()
 
 def decoder_tensors(
     ae:Autoencoder,  # Any
 )->dict:             # Tensors for a store
     "The weights that must be saved with its latents: none, but for a decoder that only exists here"
-    return {f'decoder.{k}': v.detach().cpu().contiguous() for k,v in ae.model.decoder.state_dict().items()} if ae.travels else {}
+    return {f'decoder.{k}': v.detach().cpu().contiguous()
+            for k,v in ae.model.decoder.state_dict().items()} if ae.travels else {}
 
 # %% ../nbs/21_latents.ipynb #85cc5315
 def repack(
@@ -488,7 +509,8 @@ def repack(
     packing:str,     # See `pack_latents`
 )->ClipSet:
     "The same latents in another packing"
-    if clips.codec.name != 'latents': raise ValueError(f"a '{clips.codec.name}' set has no latents to pack; `encode_clips` makes one")
+    if clips.codec.name != 'latents':
+        raise ValueError(f"a '{clips.codec.name}' set has no latents to pack; `encode_clips` makes one")
     rest = {k: v for k,v in clips.store.items() if k == 'times' or k.startswith(('decoder.', 'scorer.'))}
     with torch.no_grad(): main,shared = pack_latents(clips.codec.unpack(clips.store), packing)
     codec = Latents(**{**clips.codec.config, 'packing': packing})

@@ -113,7 +113,8 @@ def latent_store(clips, autoencoder='taesd', device='auto', fallback=None, **how
 def keyframe_store(clips, frames=2, **how):
     "So many frames of each clip, evenly spread, the first and the last among them, and lines between"
     codec = KeyFrames(clips.shape[0])
-    return ClipSet(codec.encode(clips.clips(), at=even_times(clips.shape[0], frames)), clips.labels, clips.classes, codec, clips.meta)
+    return ClipSet(codec.encode(clips.clips(), at=even_times(clips.shape[0], frames)), clips.labels,
+                   clips.classes, codec, clips.meta)
 
 @stores('partition')
 def partition_store(clips, resolution=0, **how):
@@ -150,7 +151,9 @@ def start_set(
     start_s  = max(0., cost.seconds-(time.perf_counter()-start))   # of a choice that was made before and kept
     small = stores[store](train.take(idx), device=device, fallback=train, **how)
     meta  = {k: v for k,v in small.meta.items() if k != 'clips'} | dict(start_s=start_s)
-    if init != 'noise': return ClipSet(small.store, small.labels, small.classes, small.codec, meta | dict(init=init, init_index=idx.tolist()))
+    if init != 'noise':
+        return ClipSet(small.store, small.labels, small.classes, small.codec,
+                       meta | dict(init=init, init_index=idx.tolist()))
     noise = {k: torch.randn(small.store[k].shape, generator=generator(seed, 'noise', k)) for k in trained_fields(small)}
     return ClipSet({**small.store, **noise}, small.labels, small.classes, small.codec, meta | dict(init=init))
 
@@ -195,18 +198,25 @@ def clips_at_once(
 
 def _check(train, small, r):
     "Refuse what cannot work before anything is moved"
-    if not trained_fields(small): raise ValueError(f'{small!r}: nothing that it stores can be moved by a gradient; start from `start_set`')
-    if small.shape != train.shape or small.classes != train.classes: raise ValueError(f'{small!r} does not fit {train!r}: same clip shape and classes are wanted')
+    if not trained_fields(small):
+        raise ValueError(f'{small!r}: nothing that it stores can be moved by a gradient; start from `start_set`')
+    if small.shape != train.shape or small.classes != train.classes:
+        raise ValueError(f'{small!r} does not fit {train!r}: same clip shape and classes are wanted')
     have = torch.bincount(train.hard.cpu(), minlength=len(train.classes))
-    if none := [train.classes[c] for c in small.hard.unique().tolist() if not have[c]]: raise ValueError(f'there is no real clip of class {none[0]}')
-    if r.steps < 0 or r.batch < 1 or r.chunk < 0: raise ValueError(f'steps={r.steps}, batch={r.batch}, chunk={r.chunk}: none of them can be less')
+    if none := [train.classes[c] for c in small.hard.unique().tolist() if not have[c]]:
+        raise ValueError(f'there is no real clip of class {none[0]}')
+    if r.steps < 0 or r.batch < 1 or r.chunk < 0:
+        raise ValueError(f'steps={r.steps}, batch={r.batch}, chunk={r.chunk}: none of them can be less')
     if r.calibrate < 1: raise ValueError(f'calibrate={r.calibrate}: statistics need a clip at least')
     if r.shared not in ('class', 'step'): raise ValueError(f"shared='{r.shared}': use class or step")
-    if r.trained < 0 or r.pool < 1: raise ValueError(f'trained={r.trained}, pool={r.pool}: epochs from 0, networks from 1')
+    if r.trained < 0 or r.pool < 1:
+        raise ValueError(f'trained={r.trained}, pool={r.pool}: epochs from 0, networks from 1')
     for name in r.strategy.split('_') if r.siamese else (): transforms[name]
     optimisers[r.opt],schedules[r.schedule]
-    with torch.device('meta'): net = new_net(r.net, len(train.classes), train.shape)   # a net that cannot take these clips says so now
-    if not hasattr(net, 'embed'): raise ValueError(f'{type(net).__name__} has no `embed(clips) -> features`; matching compares features')
+    # a net that cannot take these clips says so now
+    with torch.device('meta'): net = new_net(r.net, len(train.classes), train.shape)
+    if not hasattr(net, 'embed'):
+        raise ValueError(f'{type(net).__name__} has no `embed(clips) -> features`; matching compares features')
 
 # %% ../nbs/31_match.ipynb #141213b2
 class Matching(Job):
@@ -244,7 +254,8 @@ class Matching(Job):
     def outer(self): return 1                                                     # updates with each network
     @property
     def total(self): return self.recipe.steps*self.outer                          # updates in all
-    def __repr__(self): return f'{type(self).__name__} of {len(self.y)} clips to {len(self.real_y)}, update {self.done} of {self.total}'
+    def __repr__(self):
+        return f'{type(self).__name__} of {len(self.y)} clips to {len(self.real_y)}, update {self.done} of {self.total}'
 
 # %% ../nbs/31_match.ipynb #3846f764
 sources = Registry('source of networks', hint='(`import vcd.all` registers every source there is)')
@@ -255,7 +266,8 @@ def random_network(
     n:int,  # The number of the network
 )->nn.Module:
     "A network drawn for a job"
-    with seeded(job.seed, 'net', n), torch.device(job.device): return new_net(job.recipe.net, job.C, job.train.shape).to(job.device)
+    with seeded(job.seed, 'net', n), torch.device(job.device):
+        return new_net(job.recipe.net, job.C, job.train.shape).to(job.device)
 
 # %% ../nbs/31_match.ipynb #65e3c4ee
 @torch.no_grad()
@@ -274,7 +286,8 @@ def set_statistics(
     for m,v in zip(norms, old): m.momentum = v
 
 # %% ../nbs/31_match.ipynb #1577095c
-Draw = namedtuple('Draw', 'table mirror pair')   # Real clips (C,B), -1 for none; numbers for the flip (C,B); `Siamese`, or None
+# Real clips (C,B), -1 for none; numbers for the flip (C,B); `Siamese`, or None
+Draw = namedtuple('Draw', 'table mirror pair')
 
 @patch
 def draw(self:Matching)->Draw:
@@ -289,9 +302,11 @@ def network(self:Matching,
     d:Draw,  # From `draw`
 )->nn.Module:
     "The network of the coming update, frozen"
-    if self.done % self.outer == 0 or self.net is None: self.net = sources['trained' if self.recipe.trained else 'random'](self, self.done//self.outer)
+    if self.done % self.outer == 0 or self.net is None:
+        self.net = sources['trained' if self.recipe.trained else 'random'](self, self.done//self.outer)
     i = d.table[d.table >= 0]
-    set_statistics(self.net, lambda: self.feed(i[torch.linspace(0, len(i)-1, min(len(i), self.recipe.calibrate)).long()]))
+    set_statistics(self.net,
+                   lambda: self.feed(i[torch.linspace(0, len(i)-1, min(len(i), self.recipe.calibrate)).long()]))
     return self.net.eval().requires_grad_(False)
 
 # %% ../nbs/31_match.ipynb #3d8a51c1
@@ -316,7 +331,8 @@ def real_means(self:Matching,
     "Mean feature of each class's real batch"
     y,b   = (d.table >= 0).nonzero(as_tuple=True)
     i,m,s = d.table[y, b],d.mirror[y, b],0
-    for at in torch.arange(len(i)).split(self.chunk): s = s+class_sums(self._embed(net, self.real_clips(i[at], y[at], m[at], d.pair)), y[at], self.C)
+    for at in torch.arange(len(i)).split(self.chunk):
+        s = s+class_sums(self._embed(net, self.real_clips(i[at], y[at], m[at], d.pair)), y[at], self.C)
     return s/torch.bincount(y, minlength=self.C).clamp_min(1)[:, None].to(s)
 
 @patch
@@ -331,7 +347,8 @@ def synthetic(self:Matching,
 )->tuple:       # As decoded, with the way back to the store; cut off from it; as the network sees them
     "Some clips of the small set"
     codec = self.small.codec
-    x     = codec.decode(codec.take(self.store, i) if len(i) < len(self.y) or not i.equal(torch.arange(len(i))) else self.store)
+    x     = codec.decode(codec.take(self.store, i) if len(i) < len(self.y)
+                         or not i.equal(torch.arange(len(i))) else self.store)
     leaf  = x.detach().requires_grad_()
     return x, leaf, siamese(leaf, self.y[i], pair, self.recipe.strategy) if pair else leaf
 
@@ -372,7 +389,8 @@ def update(self:Matching):
     r = self.recipe
     self.opt.zero_grad()
     loss = self.gradient()
-    if not all(o.isfinite().all() for o in (loss, *(v.grad for v in self.moved if v.grad is not None))): self._stop('the loss or a gradient is not finite')
+    if not all(o.isfinite().all() for o in (loss, *(v.grad for v in self.moved if v.grad is not None))):
+        self._stop('the loss or a gradient is not finite')
     if self._within(10): self.good = self.state()
     for group in self.opt.param_groups: group['lr'] = r.lr*schedules[r.schedule](self.done/max(1, self.total))
     self.moving = True   # from here until all has moved, the state is no one's to save
@@ -432,7 +450,8 @@ def run(self:Matching,
 @patch(as_prop=True)
 def key(self:Matching)->str:
     "What a checkpoint belongs to: data, start, seed, recipe; how many steps only where the learning rate depends on it"
-    return digest(kind=type(self).__name__, train=fingerprint(self.train), small=fingerprint(self.small), seed=self.seed, **recipe_key(self))
+    return digest(kind=type(self).__name__, train=fingerprint(self.train), small=fingerprint(self.small),
+                  seed=self.seed, **recipe_key(self))
 
 begins = 'init', 'store', 'autoencoder', 'frames', 'resolution'   # Fields of a recipe that say where a set starts
 
@@ -449,7 +468,8 @@ def recipe_key(
 @patch
 def extract(self:Matching)->ClipSet:
     "The small set as it is now"
-    facts = dict(condense_s=self.seconds['run'], steps=self.done//self.outer, updates=self.done, loss=thinned(self.history))
+    facts = dict(condense_s=self.seconds['run'], steps=self.done//self.outer, updates=self.done,
+                 loss=thinned(self.history))
     store = {k: v.detach().cpu() for k,v in self.store.items()}
     return ClipSet(store, self.small.labels.cpu(), self.small.classes, self.small.codec, self.small.meta | facts)
 

@@ -80,7 +80,8 @@ def _parameter(node, comments, path):
 # %% ../nbs/80_mill.ipynb #1f5704ca
 def _kinds(p):
     "The names of the types that the parameter `p` takes; none where anything goes"
-    kinds = {o.strip() for o in re.split(r'\||\bor\b', re.sub(r'\[.*\]', '', p.type))}   # int | list; or 'int or list', where papermill wants no |
+    # int | list; or 'int or list', where papermill wants no |
+    kinds = {o.strip() for o in re.split(r'\||\bor\b', re.sub(r'\[.*\]', '', p.type))}
     return kinds if kinds <= {'int', 'float', 'str', 'bool', 'list', 'tuple', 'dict', 'None'} else set()
 
 def _fit(p, value):
@@ -102,7 +103,8 @@ def resolve(
     "The values of all parameters: those `given`, checked, and the defaults of the others"
     known = Registry('parameter'); known.update(params)
     if 'out' not in params: raise ValueError('the notebook has no parameter `out`, so nothing of a run would be kept')
-    if 'out' in given: raise ValueError('`out` is set for each point by the mill; `sweep(out=...)` or --out moves them all')
+    if 'out' in given:
+        raise ValueError('`out` is set for each point by the mill; `sweep(out=...)` or --out moves them all')
     values = {k: _fit(known[k], v) for k,v in given.items()}
     return {k: values.get(k, _fit(p, p.default)) for k,p in params.items() if k != 'out'}
 
@@ -288,7 +290,8 @@ def _tell(points):
     counts = [f'{n[k]} {k}' for k in ('done', 'skipped', 'failed', 'stopped', 'to do') if n[k]]
     lines  = [f'{points[0].experiment}: ' + ', '.join(counts)]
     for o in points:
-        if o.status == 'failed': lines += [f'  failed  {o.label}: {o.error}', f'          {_short(o.folder/"failed.ipynb")}']
+        if o.status == 'failed':
+            lines += [f'  failed  {o.label}: {o.error}', f'          {_short(o.folder/"failed.ipynb")}']
         elif o.status == 'skipped' and o.error: lines += [f'  skipped {o.label}: {o.error}']
         elif o.status in ('to do', 'stopped'): lines += [f'  left    {o.label}']
     if n['to do'] or n['stopped']: lines += ['stopped; the same call again goes on with what is left']
@@ -299,7 +302,8 @@ def _short(path): return path.relative_to(home().resolve()) if path.is_relative_
 def _table(points):
     "One row a point"
     vary = [k for k in points[0].params if len({repr(o.params[k]) for o in points}) > 1]
-    rows = [dict(status=o.status, seconds=round(o.seconds, 1), error=o.error, point=o.id, folder=str(o.folder)) for o in points]
+    rows = [dict(status=o.status, seconds=round(o.seconds, 1), error=o.error, point=o.id, folder=str(o.folder))
+            for o in points]
     return pd.DataFrame([{k: o.params[k] for k in vary} | r for o,r in zip(points, rows)])
 
 # %% ../nbs/80_mill.ipynb #3ab31b38
@@ -348,7 +352,8 @@ def _parser():
     p = argparse.ArgumentParser('vcd-mill', add_help=False,
         description='Run a notebook for every point of a grid; finished points are skipped.')
     p.add_argument('notebook', nargs='?', help='a name in nbs/exp, or a path')
-    p.add_argument('values', nargs='*', metavar='name=value,value', help='values of its parameters; every combination is run')
+    p.add_argument('values', nargs='*', metavar='name=value,value',
+                   help='values of its parameters; every combination is run')
     p.add_argument('--out', help='folder of the run folders (default: outputs/runs/<notebook>)')
     p.add_argument('--workers', type=int, default=1, help='notebooks that run side by side')
     p.add_argument('--timeout', type=float, help='seconds that one cell may take')

@@ -49,7 +49,8 @@ def _floats(clip):
 def _grey(clip):
     "Brightness as bytes, shape (T,H,W)"
     frames = as_frames(clip)
-    if min(frames.shape[1:3]) < 12: raise ValueError(f'frames of {frames.shape[1]}×{frames.shape[2]}: optical flow wants 12×12 or more')
+    if min(frames.shape[1:3]) < 12:
+        raise ValueError(f'frames of {frames.shape[1]}×{frames.shape[2]}: optical flow wants 12×12 or more')
     return (frames @ np.array([.299, .587, .114])).round().astype(np.uint8)
 
 # %% ../nbs/53_motion.ipynb #daa44d47
@@ -98,13 +99,15 @@ def motion_strips(
     "Frames, differences and optical flow of clips below each other, with the colour wheel"
     flows = {k: optical_flow(x) for k,x in clips.items()}
     top   = torch.cat([f.norm(dim=1).flatten() for f in flows.values()]).quantile(.99).item() if top is None else top
-    rows  = [(o, x) for k,c in clips.items() for o,x in ((k, c), ('differences', difference_picture(c, gain)), ('flow', flow_picture(flows[k], top)))]
+    rows  = [(o, x) for k,c in clips.items() for o,x in ((k, c), ('differences', difference_picture(c, gain)),
+                                                         ('flow', flow_picture(flows[k], top)))]
     n     = min(n, max(len(x) for x in clips.values()))
     side  = (width-1.8)/n
     fig,axs = axes(len(rows), size=(width, len(rows)*side+.3))
     for ax,(name,x) in zip(axs[:, 0], rows):
         strip(x, n, ax, numbers=False, pad=True)
-        ax.set_ylabel(name, rotation=0, ha='right', va='center', fontsize=8 if name in clips else 6, color='k' if name in clips else '.4')
+        ax.set_ylabel(name, rotation=0, ha='right', va='center', fontsize=8 if name in clips else 6,
+                      color='k' if name in clips else '.4')
     _wheel(fig, axs, top)
     return fig
 
@@ -140,7 +143,8 @@ def motion_numbers(
     clips:ClipSet,  # Any set
 )->dict:            # `flow`: mean speed, pixels a frame; `change`: mean absolute difference; `explained`
     "How much a set moves"
-    out = torch.tensor([_motion(clips.clips([i])[0]) for i in progress(range(len(clips)), 'motion')], dtype=torch.float64)
+    out = torch.tensor([_motion(clips.clips([i])[0]) for i in progress(range(len(clips)), 'motion')],
+                       dtype=torch.float64)
     flow,change,left,square = out.mean(0).tolist()
     return dict(flow=flow, change=change, explained=1-left/square if square > 0 else float('nan'))
 
@@ -148,7 +152,8 @@ def _motion(clip):
     "Speed, change, and the mean squares of what is left and of what there was"
     clip = _floats(clip)
     flow,d = optical_flow(clip),clip.diff(dim=0)
-    return [flow.norm(dim=1).mean().item(), d.abs().mean().item(), (clip[:-1]-carry_back(clip[1:], flow)).square().mean().item(), d.square().mean().item()]
+    return [flow.norm(dim=1).mean().item(), d.abs().mean().item(),
+            (clip[:-1]-carry_back(clip[1:], flow)).square().mean().item(), d.square().mean().item()]
 
 # %% ../nbs/53_motion.ipynb #a227f654
 def mean_flow(

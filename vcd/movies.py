@@ -121,7 +121,8 @@ class Video:
         place,n = store.get('place'),len(store['sizes'])
         if store['sizes'].sum() != len(store['bits']):
             raise ValueError(f"{len(store['bits'])} bytes, but streams of {store['sizes'].sum()} in all; the set was cut off or joined by hand")
-        if place is not None and len(place) and not (0 <= place.min() and place[:, 0].max() < n): raise ValueError(f'clips in streams that are not there, of {n}')
+        if place is not None and len(place) and not (0 <= place.min() and place[:, 0].max() < n):
+            raise ValueError(f'clips in streams that are not there, of {n}')
         return n if place is None else len(place)
 
     def take(self, store, idx):
@@ -132,7 +133,8 @@ class Video:
         else: kept,rest = torch.arange(len(store['sizes']))[idx],{}
         bits  = store['bits'].split(store['sizes'].tolist())
         bits  = torch.cat([bits[i] for i in kept.tolist()] or [store['bits'][:0]])
-        return dict(bits=bits, sizes=store['sizes'][kept.long().to(store['sizes'].device)], header=store['header'], **rest)
+        return dict(bits=bits, sizes=store['sizes'][kept.long().to(store['sizes'].device)], header=store['header'],
+                    **rest)
 
 # %% ../nbs/27_movies.ipynb #81d2681d
 def _streams(store):
@@ -146,8 +148,10 @@ def decode(self:Video,
 )->Tensor:       # (N,T,C,H,W) in [0,1]
     "The clips, resized and repeated to what training wants"
     (T,C,H,W),(t,h,w) = self.config['shape'],self.config['stored']
-    clips = [torch.from_numpy(decode_stream(o, self.config['codec']))[:, :h, :w] for o in _streams(store)]   # odd sizes were padded
-    if off := [len(o) for o in clips if len(o) % t]: raise ValueError(f'a stream of {off[0]} frames does not hold clips of {t}')
+    # odd sizes were padded
+    clips = [torch.from_numpy(decode_stream(o, self.config['codec']))[:, :h, :w] for o in _streams(store)]
+    if off := [len(o) for o in clips if len(o) % t]:
+        raise ValueError(f'a stream of {off[0]} frames does not hold clips of {t}')
     if 'place' in store: clips = [clips[i][j*t:(j+1)*t] for i,j in store['place'].tolist()]
     if not clips: return torch.zeros(0, T, C, H, W, device=store['bits'].device)
     x = torch.stack(clips).to(store['bits'].device).permute(0, 1, 4, 2, 3)[:, :, :C]/255
@@ -163,13 +167,16 @@ def shrink_clips(
 )->Tensor:          # (N,t,C,h,w), uint8
     "Clips with fewer and smaller frames, as bytes"
     T,_,H,W = clips.shape
-    if not 1 <= (t := frames or T) <= T: raise ValueError(f'{t} frames of clips of {T}: between 1 and {T} can be stored')
+    if not 1 <= (t := frames or T) <= T:
+        raise ValueError(f'{t} frames of clips of {T}: between 1 and {T} can be stored')
     h,w = _sides(size, H, W)
-    if h > H or w > W or min(h, w) < 1: raise ValueError(f'frames of {h}×{w} from {H}×{W}: they can be made smaller, not larger')
+    if h > H or w > W or min(h, w) < 1:
+        raise ValueError(f'frames of {h}×{w} from {H}×{W}: they can be made smaller, not larger')
     out = []
     for i in torch.arange(len(clips)).split(batch):
         x = clips.clips(i)[:, sample_frames(T, t)].detach().cpu()
-        if (h, w) != (H, W): x = F.interpolate(x.flatten(0, 1), (h, w), mode='bicubic', antialias=True).view(*x.shape[:3], h, w)
+        if (h, w) != (H, W):
+            x = F.interpolate(x.flatten(0, 1), (h, w), mode='bicubic', antialias=True).view(*x.shape[:3], h, w)
         out.append(x.clamp(0, 1).mul(255).round().byte())
     return torch.cat(out)
 
@@ -200,10 +207,12 @@ class Trials:
         made = [encode_stream(x[i.cpu()].flatten(0, 1), self.codec, crf, self.fps) for i in own]
         same = len({h for h,_ in made}) == 1   # else each stream keeps its own
         bits = [b if same else h+b for h,b in made]
-        store = dict(bits=_bytes(b''.join(bits)), sizes=torch.tensor([len(b) for b in bits], dtype=torch.int32), header=_bytes(made[0][0] if same else b''))
+        store = dict(bits=_bytes(b''.join(bits)), sizes=torch.tensor([len(b) for b in bits], dtype=torch.int32),
+                     header=_bytes(made[0][0] if same else b''))
         if joined:
             store['place'] = torch.zeros(len(c), 2, dtype=torch.int32)
-            for n,i in enumerate(own): store['place'][i.cpu()] = torch.stack([torch.full((len(i),), n), torch.arange(len(i))], 1).int()
+            for n,i in enumerate(own):
+                store['place'][i.cpu()] = torch.stack([torch.full((len(i),), n), torch.arange(len(i))], 1).int()
         t,_,h,w = x.shape[1:]
         return ClipSet(store, c.labels.cpu(), c.classes, Video(c.shape, (t, h, w), self.codec, crf, self.fps), c.meta)
 
@@ -233,7 +242,8 @@ def fidelity(
     batch:int=64,   # Clips at a time
 )->float:           # dB
     "PSNR against the originals, at their size and length, averaged over the clips"
-    return torch.cat([psnr(small.clips(i).cpu(), clips.clips(i).cpu()) for i in torch.arange(len(clips)).split(batch)]).mean().item()
+    return torch.cat([psnr(small.clips(i).cpu(), clips.clips(i).cpu())
+                      for i in torch.arange(len(clips)).split(batch)]).mean().item()
 
 # %% ../nbs/27_movies.ipynb #a14a3b9a
 def finest(
@@ -253,7 +263,8 @@ class _Plan:
         lo,hi,_ = find_coder(codec).crfs
         self.forms = [(s, t) for s in sizes or _steps(H, (1, .75, .5)) for t in frames or _steps(T, (1, .5), 1)]
         some = train.take(torch.randperm(len(train), generator=generator(seed, 'probe'))[:probe])
-        self.some,self.crfs,self.kept,self.trials = some,range(lo, hi+1),{},{o: Trials(some, codec, *o) for o in self.forms}
+        self.some,self.crfs,self.kept,self.trials = some,range(lo, hi+1),{},{o: Trials(some, codec, *o)
+                                                                             for o in self.forms}
 
     def chosen(self, vpc):
         "The clips at `vpc`, class by class, those of one source beside each other"
@@ -267,8 +278,10 @@ class _Plan:
     def room(self, vpc):
         "Bytes that are left for the stream of one clip"
         c = self.chosen(vpc)
-        bare = dict(bits=_bytes(b''), sizes=torch.zeros(len(c), dtype=torch.int32), header=torch.zeros(50, dtype=torch.uint8))
-        return (self.budget-file_bytes(ClipSet(bare, c.labels, c.classes, Video(c.shape, (99, 999, 999), self.codec, 99.75), c.meta)))/len(c)
+        bare = dict(bits=_bytes(b''), sizes=torch.zeros(len(c), dtype=torch.int32),
+                    header=torch.zeros(50, dtype=torch.uint8))
+        return (self.budget-file_bytes(ClipSet(bare, c.labels, c.classes,
+                                               Video(c.shape, (99, 999, 999), self.codec, 99.75), c.meta)))/len(c)
 
     def best(self, vpc):
         "PSNR on the sample and the form that reaches it, or None"
@@ -282,7 +295,8 @@ class _Plan:
         if (form, crf) not in self.kept: self.kept[form, crf] = fidelity(self.trials[form](crf), self.some)
         return self.kept[form, crf]
 
-def _steps(n, shares, step=2): return sorted({max(step, round(n*o/step)*step) if o < 1 else n for o in shares}, reverse=True)
+def _steps(n, shares, step=2):
+    return sorted({max(step, round(n*o/step)*step) if o < 1 else n for o in shares}, reverse=True)
 
 # %% ../nbs/27_movies.ipynb #0558fc55
 @patch
@@ -323,12 +337,14 @@ def fit_budget(
 )->ClipSet:          # `meta['movies']` says budget, floor and PSNR reached
     "Real clips as compressed video, as good and as many as a number of bytes holds"
     said  = dict(movies=dict(budget=int(budget), floor=floor, psnr=99.99))   # in the file, so it is counted
-    known = {k: v for k,v in train.meta.items() if k != 'clips'}   # fifty bytes of names a clip; `index` says which they are
+    # fifty bytes of names a clip; `index` says which they are
+    known = {k: v for k,v in train.meta.items() if k != 'clips'}
     if train.soft: known['clips'] = {'class': train.hard.tolist()}   # a teacher may be wrong about a clip
     train = ClipSet(train.store, train.labels, train.classes, train.codec, known | said)
     plan  = _Plan(train, budget, seed, codec, sizes, frames, pick, probe)
     most  = torch.bincount(train.hard, minlength=len(train.classes)).min().item()
-    if not 1 <= (vpc or 1) <= most: raise ValueError(f'vpc={vpc}: the smallest class has {most} clips; leave empty classes out')
+    if not 1 <= (vpc or 1) <= most:
+        raise ValueError(f'vpc={vpc}: the smallest class has {most} clips; leave empty classes out')
     if vpc: got = plan.fill(vpc)
     else:
         flattery = 0.   # dB that the sample promises above what the clips keep

@@ -31,7 +31,8 @@ def teacher_features(
     batch:int=32,    # Clips at a time
 )->tuple:            # Features (N,D) and logits (N,n_classes), float32, on the CPU
     "What a teacher sees in every clip; too short a clip has its frames repeated"
-    if clips.shape[0] > frames: raise ValueError(f'clips of {clips.shape[0]} frames, and the teacher wants {frames}; choose some first')
+    if clips.shape[0] > frames:
+        raise ValueError(f'clips of {clips.shape[0]} frames, and the teacher wants {frames}; choose some first')
     at,out = frame_repeats(clips.shape[0], frames),[]
     for i in torch.arange(len(clips)).split(batch):
         x = clips.clips(i, ens.device)[:, at]
@@ -48,11 +49,13 @@ def in_real_units(
     real,*others = (f.double() for f in (real, *others))
     mean = real.mean(0)
     size = (real-mean).square().sum(1).mean().sqrt()
-    if size <= 1e-9*mean.norm(): raise ValueError('all real clips have the same features: there is no unit to measure by')
+    if size <= 1e-9*mean.norm():
+        raise ValueError('all real clips have the same features: there is no unit to measure by')
     return tuple((f-mean)/size for f in (real, *others))
 
 def _check(f, D):
-    if f.ndim != 2 or f.shape[1] != D: raise ValueError(f'features of shape {tuple(f.shape)} beside (n, {D}); give one row a clip, from one teacher')
+    if f.ndim != 2 or f.shape[1] != D:
+        raise ValueError(f'features of shape {tuple(f.shape)} beside (n, {D}); give one row a clip, from one teacher')
     if not len(f): raise ValueError('no clips: nothing to compare')
     if not f.isfinite().all(): raise ValueError('features hold NaN or infinite values; look at the clips')
 
@@ -135,8 +138,10 @@ def nearness(
     if lost := sorted({*labels.tolist()}-{*means}): raise ValueError(f'classes {lost} have no real clip to be near to')
     off   = lambda f, y: (f-torch.stack([means[c] for c in y.tolist()])).norm(dim=1).mean().item()
     return dict(frechet=frechet_distance(a, b), kernel=kernel_distance(a, b), density=density, coverage=coverage,
-                covers=coverage/expected_coverage(len(a), len(b), k), spread=b.var(0).sum().item()/a.var(0).sum().item(),
-                to_mean=off(b, labels)/off(a, real_labels), to_nearest=to_real.amin(1).mean().item()/among.amin(1).mean().item(),
+                covers=coverage/expected_coverage(len(a), len(b), k),
+                spread=b.var(0).sum().item()/a.var(0).sum().item(),
+                to_mean=off(b, labels)/off(a, real_labels),
+                to_nearest=to_real.amin(1).mean().item()/among.amin(1).mean().item(),
                 nearest_own=(real_labels[to_real.argmin(1)] == labels).double().mean().item())
 
 # %% ../nbs/54_nearness.ipynb #03a72ea7
@@ -145,12 +150,14 @@ embeddings = Registry('embedding')
 @embeddings('umap')
 def umap_points(x, seed, neighbours=15, apart=.1):
     "UMAP (McInnes et al., 2018): `neighbours` a point is bound to, `apart` how close they may come"
-    return from_extra('umap', 'UMAP').UMAP(n_neighbors=min(neighbours, len(x)-1), min_dist=apart, random_state=seed, n_jobs=1).fit_transform(x)
+    return from_extra('umap', 'UMAP').UMAP(n_neighbors=min(neighbours, len(x)-1), min_dist=apart,
+                                           random_state=seed, n_jobs=1).fit_transform(x)
 
 @embeddings('tsne')
 def tsne_points(x, seed, perplexity=30):
     "t-SNE (van der Maaten and Hinton, 2008), begun at the principal components: `perplexity` is about the number of neighbours"
-    return from_extra('sklearn.manifold', 't-SNE').TSNE(perplexity=min(perplexity, (len(x)-1)/3), init='pca', random_state=seed).fit_transform(x)
+    return from_extra('sklearn.manifold', 't-SNE').TSNE(perplexity=min(perplexity, (len(x)-1)/3),
+                                                        init='pca', random_state=seed).fit_transform(x)
 
 @embeddings('pca')
 def principal_points(x, seed):
@@ -200,16 +207,19 @@ def draw_embedding(
     width=6.4,     # Of the figure, inches
 ):                 # A matplotlib Figure
     "Sets among the real clips, one panel a set"
-    if sum(map(len, labels.values())) != len(xy): raise ValueError(f'{len(xy)} places for {sum(map(len, labels.values()))} labels')
+    if sum(map(len, labels.values())) != len(xy):
+        raise ValueError(f'{len(xy)} places for {sum(map(len, labels.values()))} labels')
     (_,real),*sets = labels.items()
     at,cols = len(real),min(cols, len(sets))
-    fig,axs = axes(-(-len(sets)//cols), cols, size=(width, width/cols*-(-len(sets)//cols)+.2+.3*bool(classes)), sharex=True, sharey=True)
+    fig,axs = axes(-(-len(sets)//cols), cols, size=(width, width/cols*-(-len(sets)//cols)+.2+.3*bool(classes)),
+                   sharex=True, sharey=True)
     colour = _colours(max(int(o.max()) for o in labels.values())+1)
     for ax,(name,y) in itertools.zip_longest(axs.flat, sets, fillvalue=(None, None)):
         if name is None: ax.axis('off'); continue
         ax.scatter(*xy[:len(real)].T, c=colour[real], s=5, alpha=.25, lw=0, rasterized=True)
         ax.scatter(*xy[at:at+len(y)].T, c=colour[y], s=12, ec='k', lw=.4)
-        ax.set_title(name, fontsize=8); ax.set(xticks=[], yticks=[]); ax.grid(False); ax.spines[:].set_visible(True); ax.spines[:].set_color('.8')
+        ax.set_title(name, fontsize=8); ax.set(xticks=[], yticks=[]); ax.grid(False); ax.spines[:].set_visible(True)
+        ax.spines[:].set_color('.8')
         at += len(y)
     if classes: _legend(fig, axs[0, 0], classes, colour)
     return fig
@@ -220,4 +230,5 @@ def _legend(fig, ax, classes, colour):
     "Names of the classes below the figure, where they are few"
     if len(classes) > 20: return
     marks = [ax.scatter([], [], c=[c], s=12, label=o) for o,c in zip(classes, colour)]
-    fig.legend(handles=marks, loc='outside lower center', ncols=6, fontsize=6, frameon=False, handletextpad=.1, columnspacing=1)
+    fig.legend(handles=marks, loc='outside lower center', ncols=6, fontsize=6, frameon=False, handletextpad=.1,
+               columnspacing=1)

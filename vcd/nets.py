@@ -66,7 +66,8 @@ class Recurrent(nn.Module):
         self.cell,self.hidden = cells[cell],hidden
         rows = self.gates[cell]*hidden
         shapes = dict(weight_ih_l0=(rows,dim), weight_hh_l0=(rows,hidden), bias_ih_l0=(rows,), bias_hh_l0=(rows,))
-        for name,shape in shapes.items(): setattr(self, name, nn.Parameter(torch.empty(shape).uniform_(-hidden**-.5, hidden**-.5)))
+        for name,shape in shapes.items():
+            setattr(self, name, nn.Parameter(torch.empty(shape).uniform_(-hidden**-.5, hidden**-.5)))
 
     def forward(self, x):
         h = c = x.new_zeros(len(x), self.hidden)

@@ -40,7 +40,8 @@ def forms(
 )->pd.DataFrame:
     "Rows whose `method` says which form of it, where it has several"
     rows = load_rows(rows)
-    found = rows.get('vpc', pd.Series(index=rows.index, dtype=float)).where(~rows.method.str.startswith('movies'))   # of a budget the clips are what comes out
+    # of a budget the clips are what comes out
+    found = rows.get('vpc', pd.Series(index=rows.index, dtype=float)).where(~rows.method.str.startswith('movies'))
     return rows.assign(method=[_form(o) for o in rows.to_dict('records')], vpc=found)
 
 def _form(o):
@@ -49,24 +50,29 @@ def _form(o):
         return f"{o['method']}, {said['bytes']/1000:g} kB" + (f", {said['floor']:g} dB" if 'floor' in said else '')
     if o['method'].startswith('videocompressa'): return f"{o['method']}, K={o['kept_frames']:g}"
     said = ast.literal_eval(o['options']) if o['method'] in ('dm', 'dc', 'dfs', 'david') and isinstance(o.get('options'), str) else {}
-    if o.get('variant') == 'none': said = dict(search='none', resolution=int(o['frames'])) | said   # of `e32_david_ablation`
+    # of `e32_david_ablation`
+    if o.get('variant') == 'none': said = dict(search='none', resolution=int(o['frames'])) | said
     other = [o['variant']] if isinstance(o.get('variant'), str) and o['variant'] not in ('none', 'adaptive') else []
-    return ', '.join([o['method'], *other, *['steps=0']*(said.get('steps') == 0), *[f'{k}={said[k]}' for k in tells if k in said]])
+    return ', '.join([o['method'], *other, *['steps=0']*(said.get('steps') == 0),
+                      *[f'{k}={said[k]}' for k in tells if k in said]])
 
 # %% ../nbs/52_report.ipynb #1ebf5ce9
-also_known = {'TSGF': 'tsgf', 'mask=none, mix=none': 'bn', 'mix=none, steps=0': 'random, live labels', 'labels=soft, mix=none, steps=0, store=latents': 'taught'}
+also_known = {'TSGF': 'tsgf', 'mask=none, mix=none': 'bn', 'mix=none, steps=0': 'random, live labels',
+              'labels=soft, mix=none, steps=0, store=latents': 'taught'}
 
 def method_rows()->pd.DataFrame:
     "Rows of every method: of `e10_methods`, of e22, e30 and e32 what belongs to them, and of pages e01 to e09, where one adds one's own"
     rows,steps,parts,cuts = map(read_rows, ('e10_methods', 'e22_steps', 'e30_tsgf_ablation', 'e32_david_ablation'))
-    if len(steps): steps = steps[steps.steps.eq(4) & steps['select'].eq('gumbel') & steps.options.eq("{'precision': 'bfloat16'}")]
+    if len(steps):
+        steps = steps[steps.steps.eq(4) & steps['select'].eq('gumbel') & steps.options.eq("{'precision': 'bfloat16'}")]
     if len(parts): parts = parts.assign(method=parts.variant.map(also_known), variant=None).dropna(subset='method')
     if len(cuts): cuts = cuts[cuts.variant.isin(('none', 'adaptive', 'balanced'))]
     own = [read_rows(o.stem) for o in sorted(outputs('rows').glob('e0[1-9]_*.csv'))]
     return pd.concat([o for o in (rows, steps, parts, cuts, *own) if len(o)] or [rows], ignore_index=True)
 
 # %% ../nbs/52_report.ipynb #b425cb56
-measured = {'top1', 'top5', 'condense_s', 'fit_s', 'peak_mb', 'point', 'commit'}   # Columns that differ without being a setting
+# Columns that differ without being a setting
+measured = {'top1', 'top5', 'condense_s', 'fit_s', 'peak_mb', 'point', 'commit'}
 
 def _names(o): return (o,) if isinstance(o, str) else tuple(o or ())
 
@@ -131,7 +137,8 @@ def _one_setting(rows, shown):
 def _other_setting(rows, same):
     "In what the bounds differ from the contestants, in words"
     for method,g in rows[rows['method'].map(_is_bound)].groupby('method'):
-        odd = [f"{c} {', '.join(map(_word, v))}" for c in same if c != 'method' and len(v := sorted(set(g[c].dropna()), key=_order))
+        odd = [f"{c} {', '.join(map(_word, v))}" for c in same if c != 'method'
+               and len(v := sorted(set(g[c].dropna()), key=_order))
                and list(map(_word, v)) != [same[c]]]
         if odd: yield f"{method} under {', '.join(odd)}"
 
@@ -173,7 +180,8 @@ def _sorted_rows(cells, rows, index, value, sort):
 
 # %% ../nbs/52_report.ipynb #c3f44535
 units  = dict(bytes='bytes', condense_s='s', fit_s='s', peak_mb='MiB', float32_mb='MB')
-titles = dict(top1='Top-1 accuracy', top5='Top-5 accuracy', bytes='Size on disk', condense_s='Time to condense', fit_s='Time to train')
+titles = dict(top1='Top-1 accuracy', top5='Top-5 accuracy', bytes='Size on disk', condense_s='Time to condense',
+              fit_s='Time to train')
 
 @dataclass
 class Table:
@@ -195,8 +203,10 @@ class Table:
     @property
     def frame(self):
         "One line a cell, in stored units"
-        return pd.DataFrame([dict(zip(self.index, r)) | dict(column=h, mean=o[0], std=o[1], n=o[2], best=(r, c) in self.bold)
-                             for r,row in self.cells.items() for c,h in zip(self.cols, self.heads) if (o := row.get(c))])
+        return pd.DataFrame([dict(zip(self.index, r)) | dict(column=h, mean=o[0], std=o[1], n=o[2],
+                                                             best=(r, c) in self.bold)
+                             for r,row in self.cells.items()
+                             for c,h in zip(self.cols, self.heads) if (o := row.get(c))])
     @property
     def csv(self): return self.frame.to_csv(index=False)
     def _repr_markdown_(self): return self.markdown
@@ -227,7 +237,8 @@ def _latex(t):
     k    = len(t.index)
     body = [[*map(safe, r[:k]), *r[k:]] for r in _write(t, r'$\pm$', lambda s: rf'\textbf{{{s}}}', '--')]
     return '\n'.join([r'\begin{table}', r'\centering', rf'\caption{{{safe(t.caption)}}}',
-        rf'\begin{{tabular}}{{{"l"*k}{"r"*len(t.heads)}}}', r'\toprule', line(map(safe, [*t.index, *t.heads])), r'\midrule',
+        rf'\begin{{tabular}}{{{"l"*k}{"r"*len(t.heads)}}}', r'\toprule', line(map(safe, [*t.index, *t.heads])),
+        r'\midrule',
         *map(line, body), r'\bottomrule', r'\end{tabular}', r'\end{table}'])
 
 _tex = {o: '\\'+o for o in '%&_#${}'} | {'\\': r'\textbackslash{}', '±': r'$\pm$', '–': '--', '×': r'$\times$'}
@@ -248,7 +259,8 @@ def _caption(rows, cells, same, value, unit, best, text):
     seeds  = 'one seed (n=1), so no ±' if max(ns, default=1) == 1 else f'mean ± std over n={ns[0]} seeds'
     if len(ns) > 1: seeds = 'mean ± std over seeds, n in each cell'
     there  = set(rows['method'].astype(str).str.lower())
-    lacks  = [f'{name} ({what})' for name,what in dict(full='the ceiling', random='the floor').items() if name not in there]
+    lacks  = [f'{name} ({what})'
+              for name,what in dict(full='the ceiling', random='the floor').items() if name not in there]
     where  = ', '.join(v if k in ('dataset', 'net') else f'{k} {v}' for k,v in same.items() if k != 'method')
     parts  = [f"{titles.get(value, value)}{f' in {unit}' if unit else ''}{f' on {where}' if where else ''}", seeds]
     if best: parts.append('best of each column bold')
@@ -473,7 +485,8 @@ def plain_table(
     "A DataFrame as a Markdown table"
     write = {k: f.format if isinstance(f, str) else f for k,f in words.items()}
     lines = [list(frame), ['---']*len(frame.columns),
-             *([_word(v) if k not in write or pd.isna(v) else write[k](v) for k,v in row.items()] for row in frame.to_dict('records'))]
+             *([_word(v) if k not in write or pd.isna(v) else write[k](v) for k,v in row.items()]
+               for row in frame.to_dict('records'))]
     return Markdown('\n'.join('| ' + ' | '.join(map(str, o)) + ' |' for o in lines))
 
 # %% ../nbs/52_report.ipynb #99d7dece

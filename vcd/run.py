@@ -124,14 +124,16 @@ def load_state(
     try:
         with safe_open(path, 'pt', device=str(device)) as f:
             nest,tensors = (f.metadata() or {}).get('vcd_state'), {k: f.get_tensor(k) for k in f.keys()}
-    except (SafetensorError, OSError) as e: raise ValueError(f'{path} cannot be read as a checkpoint ({e}); delete it to start anew') from None
+    except (SafetensorError, OSError) as e:
+        raise ValueError(f'{path} cannot be read as a checkpoint ({e}); delete it to start anew') from None
     if nest is None: raise ValueError(f'{path} is a safetensors file, but no checkpoint of vcd')
     return _unpack(json.loads(nest), tensors)
 
 # %% ../nbs/02_run.ipynb #f954fc80
 class Job:
     "Long work in small updates; a class that is one has `key`, `update`, `state` and `restore`"
-    units,per_unit,stage,every = 'updates',1,'run',30.   # What a user counts in, updates in one, where its seconds go, seconds between saves
+    # What a user counts in, updates in one, where its seconds go, seconds between saves
+    units,per_unit,stage,every = 'updates',1,'run',30.
     def __init__(self): self.done,self.moving,self.history,self.seconds = 0,False,[],{self.stage: 0.}
 
     def walk(self,
@@ -139,7 +141,8 @@ class Job:
         checkpoint=None,  # A file to go on from, and to leave the state in
     ):
         "Go on until so many updates are made"
-        if checkpoint: self.resume(checkpoint)   # asks for the key: what cannot be told apart is refused before the work
+        # asks for the key: what cannot be told apart is refused before the work
+        if checkpoint: self.resume(checkpoint)
         if self.moving: raise RuntimeError('an update was torn in the middle; go on from a checkpoint, or start anew')
         if self.done > last:
             made,asked = self.done/self.per_unit,last/self.per_unit
@@ -150,7 +153,8 @@ class Job:
             for _ in bar:
                 self.update()
                 bar.set_postfix(loss=f'{self.loss:.3g}')
-                if checkpoint and time.perf_counter()-saved > self.every: start = saved = self._lap(start); self.save(checkpoint)
+                if checkpoint and time.perf_counter()-saved > self.every:
+                    start = saved = self._lap(start); self.save(checkpoint)
         finally:
             self._lap(start)
             if checkpoint and self.done and not self.moving: self.save(checkpoint)
@@ -171,7 +175,8 @@ def save(self:Job,
     path,  # A .safetensors file
 )->Path:
     "Write the state, atomically"
-    return save_state(path, dict(key=_key(self), done=self.done, history=self.history, seconds=self.seconds, state=self.state()))
+    return save_state(path, dict(key=_key(self), done=self.done, history=self.history, seconds=self.seconds,
+                                 state=self.state()))
 
 @patch
 def resume(self:Job,
@@ -230,7 +235,8 @@ def environment(
 )->dict:
     "What a result may depend on: versions, commit, machine"
     names = 'vcd torch diffusers numpy av decord safetensors papermill nbdev'.split()
-    return dict(commit=commit(), device=device_name(device), python=platform.python_version(), system=platform.platform(),
+    return dict(commit=commit(), device=device_name(device), python=platform.python_version(),
+        system=platform.platform(),
         cores=os.cpu_count(), time=time.strftime('%Y-%m-%d %H:%M:%S'), **{n: v for n in names if (v := _version(n))})
 
 # %% ../nbs/02_run.ipynb #2104c712

@@ -86,16 +86,21 @@ class SaliencyFilter(Settings):
 
     def __post_init__(self):
         windows[self.window]
-        if self.k < 0 or self.k != int(self.k): raise ValueError(f'k={self.k}: a number of frames; 0 does not smooth, 2 is usual')
-        if self.by not in ('quantile', 'max', 'absolute'): raise ValueError(f"by='{self.by}': use 'quantile', 'max', 'absolute'")
-        if self.by == 'absolute' and not math.isfinite(self.eps): raise ValueError(f'eps={self.eps}: give a saliency, such as .05')
+        if self.k < 0 or self.k != int(self.k):
+            raise ValueError(f'k={self.k}: a number of frames; 0 does not smooth, 2 is usual')
+        if self.by not in ('quantile', 'max', 'absolute'):
+            raise ValueError(f"by='{self.by}': use 'quantile', 'max', 'absolute'")
+        if self.by == 'absolute' and not math.isfinite(self.eps):
+            raise ValueError(f'eps={self.eps}: give a saliency, such as .05')
         if self.by != 'absolute' and not 0 <= self.eps <= 1:
             raise ValueError(f"eps={self.eps} by '{self.by}' is a share, from 0 to 1; give .75, or a saliency with by='absolute'")
 
     @classmethod
-    def of(cls, recipe): return cls(**{f.name: getattr(recipe, f.name) for f in fields(cls)})   # As the fields of a recipe say
+    # As the fields of a recipe say
+    def of(cls, recipe): return cls(**{f.name: getattr(recipe, f.name) for f in fields(cls)})
     def saliency(self, x): return saliency(x, int(self.k), self.window)   # Of clips `x` (N,T,C,H,W): (N,T)
-    def keys(self, s): return s > self.threshold(s)                       # Which frames are key frames, given saliency (N,T): bools (N,T)
+    # Which frames are key frames, given saliency (N,T): bools (N,T)
+    def keys(self, s): return s > self.threshold(s)
 
 # %% ../nbs/33_saliency.ipynb #3010a2bc
 @patch
@@ -132,7 +137,8 @@ def check(self:SaliencyFilter,
     if n and 2*(every + none) <= n: return ''
     said = f"eps={self.eps} by '{self.by}' stops every frame of {every} clips and makes none of {none} a key frame, of {n} that move: "
     said += f"their saliency runs from {low.min():.3g} to {high.max():.3g}. Choose eps within it, or by='quantile', eps between 0 and 1"
-    if not n: said = f'the saliency of all {len(s)} clips ({high.max():.3g} at most) does not vary within any: every mask is 1'
+    if not n:
+        said = f'the saliency of all {len(s)} clips ({high.max():.3g} at most) does not vary within any: every mask is 1'
     warnings.warn(said, stacklevel=2)
     return said
 

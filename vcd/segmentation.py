@@ -33,13 +33,17 @@ class Sequences:
     meta:dict = field(default_factory=dict)    # Where they come from; `meta['names']` has one name a sequence
 
     def __post_init__(self):
-        if len(self.features) != len(self.labels): raise ValueError(f'{len(self.features)} sequences, but labels of {len(self.labels)}')
+        if len(self.features) != len(self.labels):
+            raise ValueError(f'{len(self.features)} sequences, but labels of {len(self.labels)}')
         for i,(x,y) in enumerate(zip(self.features, self.labels)): self._check(i, x, y)
 
     def _check(self, i, x, y):
-        if x.ndim != 2 or x.shape[1] != len(y): raise ValueError(f'sequence {i}: features {tuple(x.shape)} and {len(y)} labels; one label for each of its (D,T) columns is wanted')
-        if x.shape[0] != self.dim: raise ValueError(f'sequence {i} has {x.shape[0]} features a frame, the first has {self.dim}')
-        if y.ndim == 2 and y.shape[1] != len(self.classes): raise ValueError(f'sequence {i}: probabilities of {y.shape[1]} classes, but {len(self.classes)} names')
+        if x.ndim != 2 or x.shape[1] != len(y):
+            raise ValueError(f'sequence {i}: features {tuple(x.shape)} and {len(y)} labels; one label for each of its (D,T) columns is wanted')
+        if x.shape[0] != self.dim:
+            raise ValueError(f'sequence {i} has {x.shape[0]} features a frame, the first has {self.dim}')
+        if y.ndim == 2 and y.shape[1] != len(self.classes):
+            raise ValueError(f'sequence {i}: probabilities of {y.shape[1]} classes, but {len(self.classes)} names')
         if y.ndim == 1 and len(y) and not (0 <= y.min() and y.max() < len(self.classes)):
             raise ValueError(f'sequence {i}: labels run from {y.min()} to {y.max()}, but there are {len(self.classes)} classes')
 
@@ -52,7 +56,8 @@ class Sequences:
     @property
     def values(self): return self.frames*(self.dim+1) + len(self)   # features and a label a frame, a length a sequence
     def __len__(self): return len(self.features)
-    def __repr__(self): return f'Sequences {len(self)}, {self.frames} frames of {self.dim}, {len(self.classes)} classes, {sum(len(segments(y)) for y in self.hard)} segments'
+    def __repr__(self):
+        return f'Sequences {len(self)}, {self.frames} frames of {self.dim}, {len(self.classes)} classes, {sum(len(segments(y)) for y in self.hard)} segments'
 
 # %% ../nbs/62_segmentation.ipynb #817f136c
 def segments(
@@ -73,11 +78,14 @@ def read_sequences(
 )->tuple:         # Train and test `Sequences`
     "Feature sequences in the folder that MS-TCN published"
     root = Path(root)
-    if not root.is_dir(): raise FileNotFoundError(f'{root}: no such folder; give the one that holds features/, groundTruth/, splits/ and mapping.txt')
+    if not root.is_dir():
+        raise FileNotFoundError(f'{root}: no such folder; give the one that holds features/, groundTruth/, splits/ and mapping.txt')
     classes = _mapping(root/'mapping.txt')
     lists   = [_bundle(root, f'{part}.split{split}.bundle') for part in ('train', 'test')]
-    if both := set(lists[0]) & set(lists[1]): raise ValueError(f'{root}/splits: {sorted(both)[0]} is in train and test of split {split}; get the list anew')
-    return tuple(_read_all(root, names, classes, every, slack, dict(dataset=root.name, split=split, every=every)) for names in lists)
+    if both := set(lists[0]) & set(lists[1]):
+        raise ValueError(f'{root}/splits: {sorted(both)[0]} is in train and test of split {split}; get the list anew')
+    return tuple(_read_all(root, names, classes, every, slack, dict(dataset=root.name, split=split, every=every))
+                 for names in lists)
 
 def _text(path, remedy):
     "The lines of a text file that are not empty"
@@ -103,17 +111,23 @@ def _read_all(root, names, classes, every, slack, meta):
     "The videos of a list"
     pairs = [(_features(root/'features'/f'{o}.npy'), _labels(root/'groundTruth'/f'{o}.txt', classes)) for o in names]
     for o,(x,y) in zip(names, pairs):
-        if abs(x.shape[1]-len(y)) > slack: raise ValueError(f'{root}: {o} has {x.shape[1]} frames of features but {len(y)} labels; both must be of the same video at the same rate (or raise `slack`)')
-        if x.shape[0] != pairs[0][0].shape[0]: raise ValueError(f'{root}/features/{o}.npy has {x.shape[0]} features a frame, {names[0]}.npy has {pairs[0][0].shape[0]}; get it anew')
+        if abs(x.shape[1]-len(y)) > slack:
+            raise ValueError(f'{root}: {o} has {x.shape[1]} frames of features but {len(y)} labels; both must be of the same video at the same rate (or raise `slack`)')
+        if x.shape[0] != pairs[0][0].shape[0]:
+            raise ValueError(f'{root}/features/{o}.npy has {x.shape[0]} features a frame, {names[0]}.npy has {pairs[0][0].shape[0]}; get it anew')
     cut = [min(x.shape[1], len(y)) for x,y in pairs]
-    return Sequences([x[:, :n:every].contiguous() for n,(x,_) in zip(cut, pairs)], [y[:n:every] for n,(_,y) in zip(cut, pairs)], classes, meta | dict(names=names))
+    return Sequences([x[:, :n:every].contiguous() for n,(x,_) in zip(cut, pairs)],
+                     [y[:n:every] for n,(_,y) in zip(cut, pairs)], classes, meta | dict(names=names))
 
 def _features(path):
     "(D,T) float32 of a .npy file; nothing in it is executed"
-    if not path.is_file(): raise FileNotFoundError(f'{path}: no such file; the split lists this video, so get its features too')
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: no such file; the split lists this video, so get its features too')
     try: x = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as e: raise ValueError(f'{path} is damaged or no .npy file ({e}); get it anew') from None
-    if x.ndim != 2 or 0 in x.shape or x.dtype.kind not in 'fiu': raise ValueError(f'{path} holds {x.dtype} of shape {x.shape}; (features, frames) is wanted')
+    except (ValueError, OSError, EOFError) as e:
+        raise ValueError(f'{path} is damaged or no .npy file ({e}); get it anew') from None
+    if x.ndim != 2 or 0 in x.shape or x.dtype.kind not in 'fiu':
+        raise ValueError(f'{path} holds {x.dtype} of shape {x.shape}; (features, frames) is wanted')
     if not np.isfinite(x).all(): raise ValueError(f'{path} holds values that are not finite; get it anew')
     return torch.from_numpy(np.ascontiguousarray(x, np.float32))
 
@@ -122,7 +136,8 @@ def _labels(path, classes):
     "(T,) of a label file"
     number,lines = {k: i for i,k in enumerate(classes)},_text(path, 'the split lists this video, so get its labels too')
     odd = next((i for i,o in enumerate(lines) if o not in number), None)
-    if odd is not None: raise ValueError(f"{path}, line {odd+1}: '{lines[odd]}' is not in mapping.txt, which has {', '.join(classes)}")
+    if odd is not None:
+        raise ValueError(f"{path}, line {odd+1}: '{lines[odd]}' is not in mapping.txt, which has {', '.join(classes)}")
     return torch.tensor([number[o] for o in lines])
 
 # %% ../nbs/62_segmentation.ipynb #272ca5d3
@@ -161,9 +176,11 @@ def joined_sequences(
     "Untrimmed sequences: stretches of clips of random classes, joined, as features of every frame"
     names = list(classes or clips.classes)
     if len(names) < 2: raise ValueError(f'{len(names)} class: a sequence needs two, or nothing ever changes')
-    if not 0 < lengths[0] <= lengths[1] <= clips.shape[0]: raise ValueError(f'lengths {lengths}: between 1 and the {clips.shape[0]} frames of a clip, the fewest first')
+    if not 0 < lengths[0] <= lengths[1] <= clips.shape[0]:
+        raise ValueError(f'lengths {lengths}: between 1 and the {clips.shape[0]} frames of a clip, the fewest first')
     of = [clips.of_class(o) for o in names]
-    if lacks := [o for o,i in zip(names, of) if not len(i)]: raise ValueError(f'no clip of {", ".join(lacks)}; name classes that have some')
+    if lacks := [o for o,i in zip(names, of) if not len(i)]:
+        raise ValueError(f'no clip of {", ".join(lacks)}; name classes that have some')
     made = [_joined(clips, of, actions, lengths, dim, generator(seed, 'sequence', i)) for i in range(n)]
     return Sequences([x for x,_ in made], [y for _,y in made], names, dict(dataset='joined', seed=seed))
 
@@ -237,10 +254,12 @@ def segmentation_scores(
     ignore=(),       # Classes that edit and F1 leave out
 )->dict:             # accuracy, edit, f1_10, f1_25, f1_50: fractions
     "The metrics of the task over some videos"
-    if len(predicted) != len(true) or any(len(p) != len(q) for p,q in zip(predicted, true)): raise ValueError('predictions and truths differ in number or length')
+    if len(predicted) != len(true) or any(len(p) != len(q) for p,q in zip(predicted, true)):
+        raise ValueError('predictions and truths differ in number or length')
     pairs = [(np.asarray(p), np.asarray(q)) for p,q in zip(predicted, true)]
     right = sum(int((p == q).sum()) for p,q in pairs)
-    out = dict(accuracy=right/sum(len(q) for _,q in pairs), edit=float(np.mean([edit_score(p, q, ignore) for p,q in pairs])))
+    out = dict(accuracy=right/sum(len(q) for _,q in pairs),
+               edit=float(np.mean([edit_score(p, q, ignore) for p,q in pairs])))
     for k in (10, 25, 50):
         tp,fp,fn = np.sum([overlap_counts(p, q, k/100, ignore) for p,q in pairs], 0).tolist()
         out[f'f1_{k}'] = 2*tp/max(1, 2*tp+fp+fn)
@@ -255,7 +274,8 @@ class DilatedLayer(nn.Module):
         p:float,       # Dropout
     ):
         super().__init__()
-        self.conv,self.mix,self.p = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation),nn.Conv1d(width, width, 1),p
+        self.conv,self.mix,self.p = nn.Conv1d(width, width, 3, padding=dilation,
+                                              dilation=dilation),nn.Conv1d(width, width, 1),p
     def forward(self, x, mask): return (x + F.dropout(self.mix(self.conv(x).relu()), self.p, self.training))*mask
 
 # %% ../nbs/62_segmentation.ipynb #7f83983f
@@ -271,7 +291,8 @@ class MSTCN(nn.Module):
     ):
         super().__init__()
         self.into = nn.ModuleList(nn.Conv1d(n_classes if i else dim, width, 1) for i in range(stages))
-        self.body = nn.ModuleList(nn.ModuleList(DilatedLayer(width, 2**j, dropout) for j in range(layers)) for _ in range(stages))
+        self.body = nn.ModuleList(nn.ModuleList(DilatedLayer(width, 2**j, dropout) for j in range(layers))
+                                  for _ in range(stages))
         self.head = nn.ModuleList(nn.Conv1d(width, n_classes, 1) for _ in range(stages))
 
     def forward(self, x, mask, seen=None):
@@ -362,7 +383,8 @@ def _train_one(train, seed, r, dev):
             for g in opt.param_groups: g['lr'] = r.lr*schedules[r.schedule](i/r.steps)
             x,y,mask = padded(train, idx, dev)
             loss = segment_loss(net(x, mask), y, mask, r.smooth, r.tau)
-            if not loss.isfinite(): raise FloatingPointError(f'training diverged at step {i}; try a lower lr than {r.lr:g}')
+            if not loss.isfinite():
+                raise FloatingPointError(f'training diverged at step {i}; try a lower lr than {r.lr:g}')
             opt.zero_grad(); loss.backward(); opt.step()
             history.append(loss.item())
     net.history = history
@@ -391,8 +413,11 @@ def segment_bars(
     cmap,end = mpl.colormaps['tab20'].resampled(20),max(map(len, bars.values()))
     for a,(name,y) in zip(ax[:, 0], bars.items()):
         for c,s,e in segments(y): a.axvspan(s, e, color=cmap(c % 20), lw=0)
-        a.set(yticks=[], xlim=(0, end), ylim=(0, 1)); a.set_ylabel(name, rotation=0, ha='right', va='center', fontsize=7); a.spines[:].set_visible(False); a.grid(False)
+        a.set(yticks=[], xlim=(0, end), ylim=(0, 1))
+        a.set_ylabel(name, rotation=0, ha='right', va='center', fontsize=7); a.spines[:].set_visible(False)
+        a.grid(False)
     ax[-1, 0].set_xlabel('frame')
     used = sorted({c for y in bars.values() for c,*_ in segments(y)})
-    fig.legend([mpl.patches.Patch(color=cmap(c % 20)) for c in used], [classes[c] for c in used], loc='outside right center', fontsize=6, frameon=False)
+    fig.legend([mpl.patches.Patch(color=cmap(c % 20)) for c in used], [classes[c] for c in used],
+               loc='outside right center', fontsize=6, frameon=False)
     return fig

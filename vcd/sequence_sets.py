@@ -38,7 +38,8 @@ class Runs:
     def __len__(self): return len(self.vectors)
 
     @property
-    def values(self): return self.vectors.numel() + self.labels.numel() + len(self)*bool((self.lengths != 1).any()) + len(self.owner.unique())
+    def values(self):
+        return self.vectors.numel() + self.labels.numel() + len(self)*bool((self.lengths != 1).any()) + len(self.owner.unique())
 
     def sequences(self):
         "The sequences that a network is trained on"
@@ -49,15 +50,19 @@ class Runs:
     def save(self, path):
         "Write the set as one file, without pickle and without the curves of its making"
         meta = {k: v for k,v in self.meta.items() if k != 'curves'}
-        return save_state(path, {k: getattr(self, k) for k in ('vectors', 'lengths', 'labels', 'owner', 'classes')} | dict(meta=meta))
+        return save_state(path,
+                          {k: getattr(self, k) for k in ('vectors', 'lengths', 'labels', 'owner',
+                                                         'classes')} | dict(meta=meta))
 
-    def __repr__(self): return f'Runs of {len(self)} vectors of {self.vectors.shape[1]} for {int(self.lengths.sum())} frames, {len(self.owner.unique())} sequences, {"soft" if self.labels.ndim == 2 else "hard"} labels, {self.values} values'
+    def __repr__(self):
+        return f'Runs of {len(self)} vectors of {self.vectors.shape[1]} for {int(self.lengths.sum())} frames, {len(self.owner.unique())} sequences, {"soft" if self.labels.ndim == 2 else "hard"} labels, {self.values} values'
 
 # %% ../nbs/63_sequence_sets.ipynb #0f574a12
 def load_runs(path):
     "Read what `Runs.save` wrote at `path`"
     s = load_state(path)
-    if not isinstance(s, dict) or 'owner' not in s: raise ValueError(f'{path} holds no condensed sequences; give a file that `Runs.save` wrote')
+    if not isinstance(s, dict) or 'owner' not in s:
+        raise ValueError(f'{path} holds no condensed sequences; give a file that `Runs.save` wrote')
     return Runs(**s)
 
 # %% ../nbs/63_sequence_sets.ipynb #eed0f521
@@ -98,9 +103,11 @@ def pieces_of(
     found,left,taken = [segments(y) for y in train.hard],n,[]
     for i in torch.randperm(len(train), generator=generator(seed, 'sequences')).tolist():
         if len(found[i]) <= left: taken.append(i); left -= len(found[i])
-    if not taken: raise ValueError(f'{n} vectors, but the sequence of fewest segments has {min(map(len, found))}; raise the budget')
+    if not taken:
+        raise ValueError(f'{n} vectors, but the sequence of fewest segments has {min(map(len, found))}; raise the budget')
     whole = [(i, *o) for i in sorted(taken) for o in found[i]]
-    cuts  = [np.linspace(a, b, k+1).round().astype(int).tolist() for (_,_,a,b),k in zip(whole, share_out([b-a for *_,a,b in whole], n))]
+    cuts  = [np.linspace(a, b, k+1).round().astype(int).tolist()
+             for (_,_,a,b),k in zip(whole, share_out([b-a for *_,a,b in whole], n))]
     return [(i, c, a, b) for (i,c,*_),at in zip(whole, cuts) for a,b in itertools.pairwise(at)]
 
 # %% ../nbs/63_sequence_sets.ipynb #a0e895f2
@@ -154,7 +161,8 @@ def coreset_runs(
 def _ranked(train, found, by, gen):
     "The segments of a class, in the order in which they are wanted"
     if by == 'random' or len(found) < 2: return [found[i] for i in torch.randperm(len(found), generator=gen).tolist()]
-    return [found[i] for i in herding(torch.stack([train.features[i][:, a:b].mean(1) for i,_,a,b in found]), len(found)).tolist()]
+    return [found[i] for i in herding(torch.stack([train.features[i][:, a:b].mean(1) for i,_,a,b in found]),
+                                      len(found)).tolist()]
 
 # %% ../nbs/63_sequence_sets.ipynb #1d43c5f0
 def frame_statistics(
@@ -177,7 +185,8 @@ def layer_statistics(
     for idx in torch.arange(len(sequences)).split(at_once):
         x,_,mask = padded(sequences, idx.tolist(), dev)
         net(x, mask, seen := [])
-        part = [torch.stack([h.double().sum((0, 2)), h.double().square().sum((0, 2))]) for h in seen]   # padding is zero there
+        # padding is zero there
+        part = [torch.stack([h.double().sum((0, 2)), h.double().square().sum((0, 2))]) for h in seen]
         sums,n = [a+b for a,b in zip(sums, part)] if sums else part,n+int(mask.sum())
     return [((a/n).float(), (b/n-(a/n).square()).clamp_min(0).float()) for a,b in sums]
 
@@ -229,14 +238,18 @@ class SequenceTSGF(Job):
         self.goals,self.owner = [(a.to(dev), b.to(dev)) for a,b in goals],start.owner.to(dev)
         self.x   = (start.vectors.to(dev)/self.scale).requires_grad_()
         self.opt = torch.optim.Adam([self.x], recipe.lr, betas=(.5, .9))
-        at = Runs(torch.arange(float(len(start)))[:, None], start.lengths, start.labels, start.owner, start.classes).sequences()
+        at = Runs(torch.arange(float(len(start)))[:, None], start.lengths, start.labels, start.owner,
+                  start.classes).sequences()
         at,self.y,self.mask = padded(at, device=dev)
         self.at = at[:, 0].long()   # (B,T): the vector that each frame shows
         net.requires_grad_(False)
         if recipe.mask == 'update': _warn(run_mask(self.x.detach(), self.owner, recipe.filter), recipe)
 
     @property
-    def key(self): return dict(recipe=asdict(self.recipe), start=_content(*(getattr(self.start, k) for k in ('vectors', 'lengths', 'labels', 'owner'))), teacher=_content(*self.net.state_dict().values()))
+    def key(self):
+        return dict(recipe=asdict(self.recipe),
+                    start=_content(*(getattr(self.start, k) for k in ('vectors', 'lengths', 'labels', 'owner'))),
+                    teacher=_content(*self.net.state_dict().values()))
     @property
     def loss(self): return self.history[-1]['loss']
     def state(self): return dict(x=self.x, opt=self.opt.state_dict())
@@ -250,8 +263,10 @@ class SequenceTSGF(Job):
         r,old = self.recipe,self.x.detach().clone()
         z = self.net(self.decode(), self.mask, seen := [])
         ce = segment_loss(z, self.y, self.mask, smooth=0)/len(z)
-        st = sum((a-m).norm() + (b-v).norm() for h,(m,v) in zip(seen, self.goals) for a,b in [frame_statistics(h, self.mask)])/len(seen)
-        if not (ce.isfinite() and st.isfinite()): raise FloatingPointError(f'diverged in update {self.done+1}: the state after update {self.done} is kept; try a lower lr than {r.lr:g}')
+        st = sum((a-m).norm() + (b-v).norm() for h,(m,v) in zip(seen, self.goals)
+                 for a,b in [frame_statistics(h, self.mask)])/len(seen)
+        if not (ce.isfinite() and st.isfinite()):
+            raise FloatingPointError(f'diverged in update {self.done+1}: the state after update {self.done} is kept; try a lower lr than {r.lr:g}')
         loss,self.moving = r.ce*ce + r.stats*st,True
         for g in self.opt.param_groups: g['lr'] = r.lr*schedules[r.schedule](self.done/r.steps)
         self.opt.zero_grad(); loss.backward(); self.opt.step()
@@ -292,8 +307,11 @@ def segment_teacher(
 )->tuple:             # The network, `layer_statistics` of the set, the `Cost`, paid now or before
     "An MS-TCN that knows the whole set"
     r,dev = SegmentRecipe().change(**teaching),pick_device(device)
-    def learn(): return {k: v.cpu() for k,v in train_segmenters(train, (sub_seed(seed, 'teacher'),), dev, r)[0][0].state_dict().items()}
-    state,cost = memo('segmenter', learn, 'cpu', data=_content(*train.features, *train.labels), seed=seed, on=dev.type, **asdict(r))
+    def learn():
+        return {k: v.cpu()
+                for k,v in train_segmenters(train, (sub_seed(seed, 'teacher'),), dev, r)[0][0].state_dict().items()}
+    state,cost = memo('segmenter', learn, 'cpu', data=_content(*train.features, *train.labels),
+                      seed=seed, on=dev.type, **asdict(r))
     net = build_segmenter(r, train.dim, len(train.classes)).to(dev).eval()
     net.load_state_dict(state)
     return net, layer_statistics(net, train), cost
@@ -319,14 +337,16 @@ def optimised_runs(
         values = (values-paid)//(train.dim+runs+C)*(train.dim+runs+1) + paid
     start = sequence_methods[r.init](train, values, seed)   # what is refused is refused before the teacher is trained
     net,goals,cost = segment_teacher(train, seed, device, **teaching or {})
-    work = SequenceTSGF(start, net, goals, torch.cat(train.features, 1).std(1).clamp_min(1e-6), r).walk(r.steps, checkpoint)
+    work = SequenceTSGF(start, net, goals, torch.cat(train.features, 1).std(1).clamp_min(1e-6),
+                        r).walk(r.steps, checkpoint)
     out  = work.extract()
     out.meta |= dict(teacher_s=cost.seconds, synthesis_s=work.seconds['synthesis'])
     return out
 
 def _check_recipe(r):
     "Refuse what cannot be meant"
-    for k,there in dict(labels=('soft', 'hard'), mask=('update', 'none'), init=[o for o in sequence_methods if o != 'tsgf']).items():
+    for k,there in dict(labels=('soft', 'hard'), mask=('update', 'none'),
+                        init=[o for o in sequence_methods if o != 'tsgf']).items():
         if getattr(r, k) not in there: raise ValueError(f"{k} '{getattr(r, k)}': use one of {', '.join(there)}")
 
 # %% ../nbs/63_sequence_sets.ipynb #81639e1f
@@ -343,5 +363,6 @@ def condense_sequences(
     make,dev = sequence_methods[method],pick_device(device)
     with measure(dev) as cost: out = make(train, int(budget*train.values), seed, dev, **how)
     spent = sum(out.meta.get(k, 0.) for k in ('teacher_s', 'synthesis_s'))
-    out.meta |= dict(method=method, params=how, budget=budget, seed=seed, values=out.values, values_ratio=out.values/train.values, condense_s=max(cost.seconds, spent), peak_mb=cost.peak_mb)
+    out.meta |= dict(method=method, params=how, budget=budget, seed=seed, values=out.values,
+                     values_ratio=out.values/train.values, condense_s=max(cost.seconds, spent), peak_mb=cost.peak_mb)
     return out

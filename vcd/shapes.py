@@ -112,7 +112,8 @@ def checker(x, y): return np.clip(.5 + 4*np.sin(2*np.pi*x)*np.sin(2*np.pi*y), 0,
 def stripes(x, y): return np.clip(.5 + 3*np.sin(2*np.pi*1.5*y), 0, 1)
 
 # %% ../nbs/13_shapes.ipynb #83d2455a
-looks = dict(checker=dict(fill='checker'), ring=dict(outline='ring'), star=dict(outline='star'), stripes=dict(fill='stripes'))
+looks = dict(checker=dict(fill='checker'), ring=dict(outline='ring'), star=dict(outline='star'),
+             stripes=dict(fill='stripes'))
 
 shape_classes = Registry('class of shapes')  # Name -> what tells it apart: 'motion' or 'look'
 shape_classes.update({o: 'motion' for o in motions} | {o: 'look' for o in looks})

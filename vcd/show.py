@@ -30,7 +30,8 @@ def as_frames(
     if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape:
         raise ValueError(f'expected T,C,H,W with 1 or 3 channels, got {tuple(x.shape)}{_hint(x.shape)}')
     if x.is_floating_point(): x = _to_bytes(x.float())
-    elif x.dtype != torch.uint8: raise ValueError(f'expected uint8 or float in [0,1], got {x.dtype}; use .to(torch.uint8)')
+    elif x.dtype != torch.uint8:
+        raise ValueError(f'expected uint8 or float in [0,1], got {x.dtype}; use .to(torch.uint8)')
     return np.ascontiguousarray(x.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy())
 
 def _hint(shape):
@@ -43,7 +44,8 @@ def _hint(shape):
 
 def _to_bytes(x):
     if not x.isfinite().all(): raise ValueError('the clip holds NaN or infinite values: nothing to show')
-    if x.max() > 16: raise ValueError(f'expected float in [0,1], got values up to {x.max():.4g}; divide by 255 or pass uint8')
+    if x.max() > 16:
+        raise ValueError(f'expected float in [0,1], got values up to {x.max():.4g}; divide by 255 or pass uint8')
     return (x.clamp(0, 1)*255).round().to(torch.uint8)
 
 # %% ../nbs/01_show.ipynb #1ee399e0
@@ -59,7 +61,8 @@ def _add_stream(out, codec, rate, shape, pix_fmt, threads):
 
 def _options(codec, **options):
     "Options as FFmpeg takes them, with those that make x264 repeatable"
-    if codec.startswith('libx264'): options['x264-params'] = f"cpu-independent=1:{options.get('x264-params', '')}".rstrip(':')
+    if codec.startswith('libx264'):
+        options['x264-params'] = f"cpu-independent=1:{options.get('x264-params', '')}".rstrip(':')
     return {k: str(v) for k,v in options.items() if v is not None}
 
 # %% ../nbs/01_show.ipynb #a7583228
@@ -102,7 +105,8 @@ def style(
 ):
     "Muted colours, small fonts and open axes, from here on in this session"
     import seaborn as sns
-    sns.set_theme('paper', 'ticks', 'muted', rc={'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True,
+    sns.set_theme('paper', 'ticks', 'muted', rc={'axes.spines.top': False, 'axes.spines.right': False,
+        'axes.grid': True,
         'grid.color': '.92', 'lines.linewidth': 1.4, 'legend.frameon': False, 'axes.titlesize': 9, **rc})
 
 def axes(
@@ -137,7 +141,8 @@ def strip(
 )->plt.Figure:   # The figure that holds the strip
     "Frames of a clip side by side"
     film,idx,mid = _film(as_frames(clip), n, pad)
-    if ax is None: ax = axes(size=(min(6.4, .9*n), min(6.4, .9*n)*film.shape[0]/film.shape[1] + .2 + .2*bool(title)))[1][0,0]
+    if ax is None:
+        ax = axes(size=(min(6.4, .9*n), min(6.4, .9*n)*film.shape[0]/film.shape[1] + .2 + .2*bool(title)))[1][0,0]
     ax.imshow(film)
     ax.set(yticks=[], xticks=mid if numbers else [], xticklabels=idx if numbers else [])
     ax.tick_params(length=0, pad=1, labelsize=7, labelcolor='.4')
@@ -159,7 +164,8 @@ def strips(
     n      = min(n, max(map(len, frames)))
     heights = [f.shape[1]/f.shape[2] for f in frames]
     side = (width - .9*any(map(str, titles)))/n
-    fig,axs = axes(len(clips), size=(width, side*sum(heights) + .2 + (.05 if same else .15)*len(clips)), height_ratios=heights)
+    fig,axs = axes(len(clips), size=(width, side*sum(heights) + .2 + (.05 if same else .15)*len(clips)),
+                   height_ratios=heights)
     for i,(ax,c,t) in enumerate(zip(axs[:,0], clips, titles)):
         strip(c, n, ax, numbers=not same or i == len(clips)-1, pad=True)
         ax.set_ylabel(str(t), rotation=0, ha='right', va='center', fontsize=8)
@@ -171,7 +177,8 @@ def _titled(clips, titles):
     clips  = list(clips)
     titles = ['']*len(clips) if titles is None else titles.tolist() if hasattr(titles, 'tolist') else list(titles)
     if not clips: raise ValueError('no clips to show')
-    if len(clips) != len(titles): raise ValueError(f'{len(clips)} clips and {len(titles)} titles: give one title for each clip')
+    if len(clips) != len(titles):
+        raise ValueError(f'{len(clips)} clips and {len(titles)} titles: give one title for each clip')
     return clips, titles
 
 # %% ../nbs/01_show.ipynb #eb83c964
@@ -191,7 +198,8 @@ def grid(
     wide,high = cols*(W+gap),-(-len(pics)//cols)*(H+head+gap)
     width *= min(cols, 8)/8
     ax = axes(size=(width, width*high/wide))[1][0,0]
-    for i,(p,l) in enumerate(zip(pics, labels)): _place(ax, p, i%cols*(W+gap), i//cols*(H+head+gap) + head, H, W, str(l))
+    for i,(p,l) in enumerate(zip(pics, labels)):
+        _place(ax, p, i%cols*(W+gap), i//cols*(H+head+gap) + head, H, W, str(l))
     ax.set(xlim=(0, wide), ylim=(high, 0), aspect='equal'); ax.axis('off')
     return ax.figure
 
@@ -256,7 +264,8 @@ def curves(
     ax = ax or axes()[1][0,0]
     for name,o in series.items():
         xs,ys = _xy(o)
-        line, = ax.plot(xs, smoothed(ys, smooth) if smooth else ys, label=str(name), marker='o' if len(ys) == 1 else None)
+        line, = ax.plot(xs, smoothed(ys, smooth) if smooth else ys, label=str(name),
+                        marker='o' if len(ys) == 1 else None)
         if smooth: ax.plot(xs, ys, color=line.get_color(), alpha=.25, lw=.6, zorder=1)
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale='log' if logx else 'linear', yscale='log' if logy else 'linear')
     if len(ax.lines) > (2 if smooth else 1): ax.legend(fontsize=7)

@@ -35,14 +35,18 @@ def trained_state(
     "Weights of networks trained on a set, from the cache or into it"
     dev,plain = pick_device(device),vars(Recipe())
     r   = recipe.change(**{k: v for k,v in plain.items() if k.startswith('test_') or k == 'nets'})
-    key = dict(data=fingerprint(train), net=net_key(net, len(train.classes), train.shape), seeds=list(seeds), on=dev.type, every=every, **asdict(r))
+    key = dict(data=fingerprint(train), net=net_key(net, len(train.classes), train.shape), seeds=list(seeds),
+               on=dev.type, every=every, **asdict(r))
     def compute():
-        ens = fit(net, train, seeds, r, dev, on_epoch=_note if every else None, checkpoint=cache_dir('memo', f'{what}-{digest(**key)}.part'))
+        ens = fit(net, train, seeds, r, dev, on_epoch=_note if every else None,
+                  checkpoint=cache_dir('memo', f'{what}-{digest(**key)}.part'))
         return dict(_weights(ens), history=ens.history, notes=ens.notes, seconds=ens.cost.seconds)
     state,cost = memo(what, compute, dev, **key)
     return state, Cost(state['seconds'], cost.peak_mb)
 
-def _weights(ens): return dict(params={k: v.detach().clone() for k,v in ens.params.items()}, buffers={k: v.clone() for k,v in ens.buffers.items()})
+def _weights(ens):
+    return dict(params={k: v.detach().clone() for k,v in ens.params.items()},
+                buffers={k: v.clone() for k,v in ens.buffers.items()})
 
 def _note(epoch, ens): ens.notes.append(_weights(ens))
 
@@ -52,7 +56,8 @@ def weights_key(
 )->str:
     "Ten characters for the weights of networks"
     said = hashlib.sha256()
-    for k,v in sorted(_weights(ens)['params'].items()) + sorted(_weights(ens)['buffers'].items()): said.update(k.encode()); said.update(v.cpu().numpy().tobytes())
+    for k,v in sorted(_weights(ens)['params'].items()) + sorted(_weights(ens)['buffers'].items()):
+        said.update(k.encode()); said.update(v.cpu().numpy().tobytes())
     return said.hexdigest()[:10]
 
 # %% ../nbs/35_teacher.ipynb #2cedf9cd
@@ -111,7 +116,8 @@ def _train_pool(job):
     r,kept,start = job.recipe,job.shared,time.perf_counter()
     seeds = [sub_seed(kept.get('seed', job.seed), 'pool', i) for i in range(r.pool)]
     kept['pool'],cost = expert_nets(job.train, r.net, seeds, r.trained, job.device, batch=64)
-    if not job.done: job.seconds[job.stage] += (owed := max(0., cost.seconds-(time.perf_counter()-start))); kept['owed'] = owed
+    if not job.done:
+        job.seconds[job.stage] += (owed := max(0., cost.seconds-(time.perf_counter()-start))); kept['owed'] = owed
 
 # %% ../nbs/35_teacher.ipynb #5e368a02
 def static_clips(
@@ -137,13 +143,15 @@ def class_dynamics(
     "How much each class loses when its clips stand still"
     r,C = Recipe().change(**kwargs),len(train.classes)
     have = torch.bincount(test.hard.cpu(), minlength=C)
-    if not have.all(): raise ValueError(f"no test clip of class '{train.classes[have.argmin()]}'; leave the class out, or test on others")
+    if not have.all():
+        raise ValueError(f"no test clip of class '{train.classes[have.argmin()]}'; leave the class out, or test on others")
     one = lambda o, how=static_clips: [how(o, s) for s in range(seeds)]
     def compute():
         full,static = fit(net, train, range(seeds), r, device),fit(net, one(train), range(seeds), r, device)
         says = accuracy(full, test, r),accuracy(static, tuple(one(test)) if still else test, r)
         return dict(zip(('full', 'static'), (torch.stack([a['per_class'] for a in o]).mean(0) for o in says)))
-    key = dict(train=fingerprint(train), test=fingerprint(test), net=net_key(net, C, train.shape), seeds=seeds, still=still, on=pick_device(device).type)
+    key = dict(train=fingerprint(train), test=fingerprint(test), net=net_key(net, C, train.shape),
+               seeds=seeds, still=still, on=pick_device(device).type)
     out,_ = memo('dynamics', compute, 'cpu', **key, **asdict(r))
     return dict(out, delta=out['full']-out['static'])
 
@@ -155,5 +163,6 @@ def most_dynamic(
 )->list:           # Names, the most dynamic first
     "The classes that lose most when their clips stand still; of equals, the first"
     delta = torch.as_tensor(delta)
-    if len(delta) != len(classes) or not 1 <= n <= len(classes): raise ValueError(f'{n} of {len(classes)} classes by {len(delta)} numbers: give a number for each class, and ask for no more than there are')
+    if len(delta) != len(classes) or not 1 <= n <= len(classes):
+        raise ValueError(f'{n} of {len(classes)} classes by {len(delta)} numbers: give a number for each class, and ask for no more than there are')
     return [classes[i] for i in delta.argsort(descending=True, stable=True)[:n].tolist()]

@@ -80,7 +80,8 @@ def _in_turn(self:Ensemble, state, x):
     state,out = {k: v.unbind() for k,v in state.items()},[]
     for i in range(len(self)):
         with _stream(self.streams, i, self.skeleton.training):
-            out.append(functional_call(self.skeleton, {k: v[i] for k,v in state.items()}, (x[i] if x.ndim == 6 else x,)))
+            out.append(functional_call(self.skeleton, {k: v[i] for k,v in state.items()},
+                                       (x[i] if x.ndim == 6 else x,)))
     return torch.stack(out)
 
 # %% ../nbs/25_train.ipynb #c9ed9395
@@ -117,7 +118,8 @@ class Feed:
         self.clips = clips
         if fits and raw: self.clips = clips.to(self.device)
         elif fits:
-            with torch.no_grad(): x = torch.cat([clips.clips(i, self.device) for i in torch.arange(len(clips)).split(64)])
+            with torch.no_grad():
+                x = torch.cat([clips.clips(i, self.device) for i in torch.arange(len(clips)).split(64)])
             self.clips = ClipSet(dict(frames=x), clips.labels, clips.classes)
 
     def __call__(self, idx): return self.clips.clips(idx.to(self.clips.device), self.device)
@@ -178,14 +180,18 @@ def standardise_batch(
 class _Batches:
     "The members' batches: indices in each one's own order, clips augmented by each one's own stream"
     def __init__(self, sets, seeds, r, device):
-        if len(sets) not in (1, len(seeds)): raise ValueError(f'{len(sets)} sets for {len(seeds)} seeds; give one set, or one per seed')
-        if len({(len(o), o.shape) for o in sets}) > 1: raise ValueError('sets that are trained on together must have equal sizes and shapes')
+        if len(sets) not in (1, len(seeds)):
+            raise ValueError(f'{len(sets)} sets for {len(seeds)} seeds; give one set, or one per seed')
+        if len({(len(o), o.shape) for o in sets}) > 1:
+            raise ValueError('sets that are trained on together must have equal sizes and shapes')
         feeds = [Feed(o, device) for o in sets]
         self.feeds = feeds*len(seeds) if len(sets) == 1 else feeds
         self.n,self.C,self.r,self.device = len(sets[0]),len(sets[0].classes),r,torch.device(device)
-        if r.temperature <= 0: raise ValueError(f'temperature={r.temperature:g}: soft labels were divided by a number above 0; 1 leaves them')
+        if r.temperature <= 0:
+            raise ValueError(f'temperature={r.temperature:g}: soft labels were divided by a number above 0; 1 leaves them')
         teachers = [teacher_of(o, device) for o in sets] if r.relabel else [None]*len(sets)
-        if r.relabel and None in teachers: raise ValueError('relabel=True, but the set has no teacher in it to ask; use relabel=False, or condense with labels=\'live\'')
+        if r.relabel and None in teachers:
+            raise ValueError('relabel=True, but the set has no teacher in it to ask; use relabel=False, or condense with labels=\'live\'')
         self.teachers = teachers*len(seeds) if len(sets) == 1 else teachers
         self.orders = [generator(s, 'order') for s in seeds]
         self.draws  = [generator(s, 'augment', device=device) for s in seeds]
@@ -205,7 +211,8 @@ class _Batches:
         "A list of clips (B,T,C,H,W), one per member, and labels (S,B) or (S,B,n_classes)"
         change = augments[self.r.augment]
         pairs  = [(change(f(i), g), f.labels[i.to(f.labels.device)]) for f,i,g in zip(self.feeds, idx, self.draws)]
-        if self.r.mix != 'none' or self.r.relabel: pairs = [self.mixed(*o, g, t) for o,g,t in zip(pairs, self.draws, self.teachers)]
+        if self.r.mix != 'none' or self.r.relabel:
+            pairs = [self.mixed(*o, g, t) for o,g,t in zip(pairs, self.draws, self.teachers)]
         x = [self.some_frames(o, g) for (o,_),g in zip(pairs, self.draws)]
         if self.r.standardise == 'batch': x = [standardise_batch(o) for o in x]
         return x, torch.stack([y for _,y in pairs])
@@ -226,7 +233,8 @@ def teacher_of(
     "The network that travels in a set, to label what is made of its clips"
     state = {k.removeprefix('teacher.'): v for k,v in clips.store.items() if k.startswith('teacher.')}
     if not state: return None
-    with seeded(0): net = new_net(clips.meta['teacher'], len(clips.classes), clips.shape)   # its weights follow; no stream is touched
+    # its weights follow; no stream is touched
+    with seeded(0): net = new_net(clips.meta['teacher'], len(clips.classes), clips.shape)
     net.load_state_dict(state)
     return net.to(device).eval().requires_grad_(False)
 
@@ -275,7 +283,8 @@ def _member_backward(self:Ensemble, i, x, y, smoothing, temperature):
         leaf = state[f'net.{k}'] = v.detach()[i].requires_grad_()
         leaf.grad = v.grad[i]
     self.skeleton.method = 'forward'
-    with _stream(self.streams, i, self.skeleton.training), autocast(self.device, self.precision): logits = functional_call(self.skeleton, state, (x,)).float()
+    with _stream(self.streams, i, self.skeleton.training), autocast(self.device, self.precision):
+        logits = functional_call(self.skeleton, state, (x,)).float()
     loss = member_loss(logits[None], y[None], smoothing, temperature)
     loss.backward()
     return loss.detach(), logits.detach()
@@ -298,7 +307,8 @@ def fit(
     ens   = Ensemble(net, len(sets[0].classes), sets[0].shape, seeds, dev, r.precision)
     batches = _Batches(sets, ens.seeds, r, dev)
     ens.epochs = max(r.epochs, math.ceil(r.min_steps/math.ceil(batches.n/r.batch)))
-    keep = checkpoint and _Checkpoint(checkpoint, recipe=asdict(r), seeds=ens.seeds, net=net_name(net), sets=[*map(fingerprint, sets)])
+    keep = checkpoint and _Checkpoint(checkpoint, recipe=asdict(r), seeds=ens.seeds, net=net_name(net),
+                                      sets=[*map(fingerprint, sets)])
     with measure(dev) as ens.cost, seeded(ens.seeds[0], 'fit'): _train(ens, batches, r, on_batch, on_epoch, keep)
     if keep: ens.cost.seconds = keep.done(ens.cost.seconds)
     return ens
@@ -347,7 +357,8 @@ class _Patience:
         for i,loss in enumerate(self.ens.history[-1].tolist()):
             if loss < self.best[i][0]*.999: self.best[i] = loss,epoch
             if i not in self.kept and epoch-self.best[i][1] >= self.patience:
-                self.kept[i] = {k: v[i].detach().clone() for k,v in (*self.ens.params.items(), *self.ens.buffers.items())}
+                self.kept[i] = {k: v[i].detach().clone()
+                                for k,v in (*self.ens.params.items(), *self.ens.buffers.items())}
         return len(self.kept) == len(self.ens)
 
     @torch.no_grad()
@@ -364,8 +375,10 @@ class _Checkpoint:
     def save(self, epoch, ens, opt, batches, stop):
         if time.perf_counter()-self.saved < self.every: return
         now = self.spent + time.perf_counter()-self.start
-        save_state(self.path, dict(key=self.key, epoch=epoch+1, spent=now, params=ens.params, buffers=ens.buffers, opt=opt.state_dict(),
-            orders=batches.orders, draws=batches.draws, streams=ens.streams, history=ens.history, notes=ens.notes, best=stop.best, kept=stop.kept, rng=_rng()))
+        save_state(self.path, dict(key=self.key, epoch=epoch+1, spent=now, params=ens.params, buffers=ens.buffers,
+            opt=opt.state_dict(),
+            orders=batches.orders, draws=batches.draws, streams=ens.streams, history=ens.history,
+                                   notes=ens.notes, best=stop.best, kept=stop.kept, rng=_rng()))
         self.saved = time.perf_counter()
 
     @torch.no_grad()
@@ -374,12 +387,14 @@ class _Checkpoint:
         self.start = time.perf_counter()
         if not self.path.exists(): return 0
         s = load_state(self.path, ens.device)
-        if s['key'] != self.key: raise ValueError(f'{self.path} is the checkpoint of another training; delete it or give another file')
+        if s['key'] != self.key:
+            raise ValueError(f'{self.path} is the checkpoint of another training; delete it or give another file')
         for mine,kept in ((ens.params, s['params']), (ens.buffers, s['buffers'])):
             for k,v in mine.items(): v.copy_(kept[k])
         opt.load_state_dict(s['opt'])
         batches.orders,batches.draws,ens.streams = s['orders'],s['draws'],[o.cpu() for o in s['streams']]
-        ens.history,ens.notes,stop.best,stop.kept,self.spent = (s[k] for k in ('history', 'notes', 'best', 'kept', 'spent'))
+        ens.history,ens.notes,stop.best,stop.kept,self.spent = (s[k]
+                                                                for k in ('history', 'notes', 'best', 'kept', 'spent'))
         _rng(s['rng'])
         return s['epoch']
 
@@ -391,7 +406,8 @@ class _Checkpoint:
 # %% ../nbs/25_train.ipynb #9820e387
 def _rng(state=None):
     "The global random streams of the CPU and of the GPU; with `state`, put them back"
-    if state is None: return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+    if state is None:
+        return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
     torch.set_rng_state(state[0].cpu())
     if len(state) > 1: torch.cuda.set_rng_state(state[1].cpu())
 
@@ -436,7 +452,8 @@ def accuracy(
         return standardise_batch(x) if r.standardise == 'batch' else x
     for i in range(max(r.test_passes, len(tests))):
         now = tests[i % len(tests)]
-        passes.append(_scores(ens.logits(now, r.test_batch, change=change), (now[0] if isinstance(now, tuple) else now).hard.cpu()))
+        passes.append(_scores(ens.logits(now, r.test_batch, change=change),
+                              (now[0] if isinstance(now, tuple) else now).hard.cpu()))
     return [{k: sum(p[m][k] for p in passes)/len(passes) for k in passes[0][m]} for m in range(len(ens))]
 
 def _scores(logits, y):

@@ -35,7 +35,8 @@ class ClipStats(torch.autograd.Function):
         wide = x if x.dtype == torch.double else x.float()
         wide = wide.flatten(2) if x.ndim > 2 else wide[..., None]
         mean = wide.mean(2)
-        var  = (wide-mean[..., None]).square().mean(2)   # in two passes: one has no digits left where the mean is far above the deviation
+        # in two passes: one has no digits left where the mean is far above the deviation
+        var  = (wide-mean[..., None]).square().mean(2)
         ctx.save_for_backward(x, mean)
         return mean, var
 
@@ -97,7 +98,8 @@ class Listener:
     )->Tensor:     # (S,)
         "The regulariser (Eq. 5) of what was heard last, which is then forgotten"
         heard,self.heard = self.heard,[None]*len(self.norms)
-        pairs = [(slot_stats(*h, W), kept) for h,kept in zip(heard, self.remembered) if h is not None]   # a layer that a net does not use says nothing
+        # a layer that a net does not use says nothing
+        pairs = [(slot_stats(*h, W), kept) for h,kept in zip(heard, self.remembered) if h is not None]
         return bn_gap(*zip(*pairs), first)
 
 # %% ../nbs/41_tsgf.ipynb #5f595691
@@ -141,7 +143,8 @@ class TSGFRecipe(Settings):
     @property
     def mixing(self):
         "How a network is to mix the clips, for `meta`"
-        how = {f.name: getattr(self, f.name) for f in fields(SaliencyFilter) if f.name != 'signed'} if self.mix == 'tsgf' else {}
+        how = {f.name: getattr(self, f.name)
+               for f in fields(SaliencyFilter) if f.name != 'signed'} if self.mix == 'tsgf' else {}
         return dict(mix=self.mix, mix_how=how)
 
 # %% ../nbs/41_tsgf.ipynb #9acb0985
@@ -175,7 +178,8 @@ def frozen_labels(job, small):
     "One mixed copy, and the teacher's answers to it"
     r = job.recipe
     x = mixes[r.mix](small.clips(), generator(job.seed, 'freeze'), **r.mixing['mix_how'])[0]
-    mixed,how = soft_labels(job, ClipSet(small.codec.encode(x, torch.float32), small.labels, small.classes, small.codec, small.meta))
+    mixed,how = soft_labels(job, ClipSet(small.codec.encode(x, torch.float32), small.labels, small.classes,
+                                         small.codec, small.meta))
     return mixed, how | dict(mix='none', mix_how={})
 
 # %% ../nbs/41_tsgf.ipynb #6d4be021
@@ -208,7 +212,8 @@ def check_teacher(
     r:TSGFRecipe,   # How
 ):
     "Refuse a teacher that has no name, or no BatchNorm where Eq. 5 is wanted"
-    if not isinstance(r.net, str): raise ValueError(f'net={r.net!r}: enter the net into `nets` and give its name, by which the teacher travels')
+    if not isinstance(r.net, str):
+        raise ValueError(f'net={r.net!r}: enter the net into `nets` and give its name, by which the teacher travels')
     with torch.device('meta'): check_norms(r.net, new_net(r.net, len(train.classes), train.shape), r.bn)
 
 def check_norms(
@@ -237,8 +242,10 @@ def check_tsgf(
 
 def _check_set(train, small):
     "Is there something to move, of the classes and the shape of the real clips?"
-    if not trained_fields(small): raise ValueError(f'{small!r}: nothing that it stores can be moved by a gradient; start from `start_set`')
-    if small.classes != train.classes: raise ValueError(f'teacher and set differ in their classes: {train.classes} and {small.classes}')
+    if not trained_fields(small):
+        raise ValueError(f'{small!r}: nothing that it stores can be moved by a gradient; start from `start_set`')
+    if small.classes != train.classes:
+        raise ValueError(f'teacher and set differ in their classes: {train.classes} and {small.classes}')
     if small.shape != train.shape: raise ValueError(f'{small!r} does not fit {train!r}: the same clip shape is wanted')
 
 def _check_choices(small, r):
@@ -250,7 +257,8 @@ def _check_choices(small, r):
         raise ValueError(f"mask='update' needs a store with an entry for each frame; '{small.codec.name}' has none, use mask='grad' or mask='none'")
     if r.labels == 'frozen' and small.codec.name != 'pixels':
         raise ValueError("labels='frozen' keeps mixed frames, which only store='pixels' can hold; use 'live' or 'soft'")
-    optimisers[r.opt],schedules[r.schedule],mixes[r.mix],labellings[r.labels],r.filter   # each refuses what it does not know
+    # each refuses what it does not know
+    optimisers[r.opt],schedules[r.schedule],mixes[r.mix],labellings[r.labels],r.filter
 
 # %% ../nbs/41_tsgf.ipynb #30aad297
 class TSGF(Job):
@@ -277,8 +285,10 @@ class TSGF(Job):
         self.range = None if (ends := pixel_range(small.codec)) is None else ends.to(self.device)
         for k in trained_fields(small): self.store[k] = self._inside(self.store[k].float()).requires_grad_()
         self.opt   = optimisers[r.opt](self.moved, r)
-        self.chunk = r.chunk or max(1, clips_at_once(train.shape, self.device, getattr(small.codec, 'graph', 1))//self.C)
-        self.masks = self._masks(small.clips().to(self.device)) if r.fixed else torch.ones(len(self.y), train.shape[0], device=self.device)   # of the last update
+        self.chunk = r.chunk or max(1,
+                                    clips_at_once(train.shape, self.device, getattr(small.codec, 'graph', 1))//self.C)
+        # of the last update
+        self.masks = self._masks(small.clips().to(self.device)) if r.fixed else torch.ones(len(self.y), train.shape[0], device=self.device)
         self.seconds     = dict(teacher=0., synthesis=0.)
         self.judge,self.given,self.net = judge,judge,None
         if judge: self._fits(judge)
@@ -304,16 +314,19 @@ def _fits(self:TSGF, judge):
     "Refuse a teacher that is not the recipe's net, or knows other classes"
     with torch.device('meta'): want = new_net(self.recipe.net, self.C, self.train.shape)
     n = judge(self.train.clips([0], judge.device)).shape[-1]
-    if n != self.C: raise ValueError(f'the teacher tells {n} classes apart, the set has {self.C}; train one on this set')
+    if n != self.C:
+        raise ValueError(f'the teacher tells {n} classes apart, the set has {self.C}; train one on this set')
     shapes = lambda net: {k: v.shape for k,v in net.state_dict().items()}
-    if shapes(want) != shapes(judge.member(0)): raise ValueError(f"the teacher is no '{self.recipe.net}'; say which of `nets` it is")
+    if shapes(want) != shapes(judge.member(0)):
+        raise ValueError(f"the teacher is no '{self.recipe.net}'; say which of `nets` it is")
 
 @patch
 @torch.no_grad()
 def _warn(self:TSGF):
     "Say it if the filter masks everything or nothing of the clips to begin with"
     flt = self.recipe.filter
-    flt.check(torch.cat([flt.saliency(self.small.clips(i, self.device)).cpu() for i in torch.arange(len(self.y)).split(64)]))
+    flt.check(torch.cat([flt.saliency(self.small.clips(i, self.device)).cpu()
+                         for i in torch.arange(len(self.y)).split(64)]))
 
 @patch
 def hire(self:TSGF):
@@ -335,7 +348,9 @@ def losses(self:TSGF,
 )->tuple:      # (S,) each
     "Cross-entropy, and the regulariser of Eq. 5, of each slot"
     r = self.recipe
-    if r.jitter: x = x.roll(torch.randint(-r.jitter, r.jitter+1, (2,), generator=generator(self.seed, 'jitter', self.done)).tolist(), (3, 4))
+    if r.jitter:
+        x = x.roll(torch.randint(-r.jitter, r.jitter+1, (2,),
+                                 generator=generator(self.seed, 'jitter', self.done)).tolist(), (3, 4))
     with autocast(self.device, r.precision): z = self.net(x).float()
     ce  = W@F.cross_entropy(z, y.to(z.device), reduction='none')
     return ce, self.ears.gap(W, r.first) if self.ears.norms else 0*ce
@@ -391,7 +406,8 @@ def _step(self:TSGF):
 @patch
 def state(self:TSGF):
     "All that an update changes"
-    return dict(store={k: self.store[k].detach().clone() for k in trained_fields(self.small)}, opt=copy.deepcopy(self.opt.state_dict()))
+    return dict(store={k: self.store[k].detach().clone() for k in trained_fields(self.small)},
+                opt=copy.deepcopy(self.opt.state_dict()))
 
 @patch
 @torch.no_grad()
@@ -427,7 +443,8 @@ def extract(self:TSGF)->ClipSet:
     store = {k: v.detach().cpu() for k,v in self.store.items()}
     plain = ClipSet(store, self.small.hard.cpu(), self.small.classes, self.small.codec, self.small.meta)
     small,training = labellings[self.recipe.labels](self, plain)
-    if small.soft: spent['clips'] = {'class': plain.hard.tolist()}   # a teacher may be wrong about a clip; what it was made for is known
+    # a teacher may be wrong about a clip; what it was made for is known
+    if small.soft: spent['clips'] = {'class': plain.hard.tolist()}
     small.meta = small.meta | spent | dict(steps=self.done, curves=lines, teacher=self.recipe.net, training=training)
     return small
 

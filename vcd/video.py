@@ -88,7 +88,8 @@ def opened(path):
     try:
         with av.open(str(path), metadata_errors='ignore') as c:
             kind = c.format.name
-            streams = [s for s in c.streams.video if not getattr(s, 'disposition', 0) & 0x400]   # 0x400: a cover picture
+            # 0x400: a cover picture
+            streams = [s for s in c.streams.video if not getattr(s, 'disposition', 0) & 0x400]
             if kind == 'image2' or kind.endswith('_pipe'): raise VideoError(path, f'it is a picture ({kind})')
             if not streams: raise VideoError(path, 'it has no video stream')
             streams[0].thread_type,streams[0].codec_context.thread_count = 'SLICE',1

@@ -58,7 +58,8 @@ class LatentTable:
         self.device,self.lr = torch.device(device),lr
         need = 12*math.prod(shape)
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == 'cuda' else psutil.virtual_memory().available
-        self.folder = tempfile.TemporaryDirectory(dir=_made(cache_dir()), prefix='latents-') if need > budget*free else None
+        self.folder = tempfile.TemporaryDirectory(dir=_made(cache_dir()),
+                                                  prefix='latents-') if need > budget*free else None
         self.z,self.m,self.v,self.t = (self._zeros(n, s) for n,s in zip('zmvt', (shape, shape, shape, shape[:2])))
 
     def _zeros(self, name, shape):
@@ -114,12 +115,16 @@ class CompressaRecipe(Settings):
 def _check(train, r):
     "Refuse what cannot work before anything is encoded"
     T = train.shape[0]
-    if not 1 <= r.frames <= T: raise ValueError(f'frames={r.frames} of clips with {T} frame{"s"*(T != 1)}; keep 1 to {T}')
-    if not (r.task or r.fidelity): raise ValueError('task=0 and fidelity=0: nothing is left to optimise; give one of them, or steps=0 with the defaults')
-    if r.steps < 0 or r.batch < 1 or r.inner_steps < 1: raise ValueError(f'steps={r.steps}, batch={r.batch}, inner_steps={r.inner_steps}: none of them can be less')
+    if not 1 <= r.frames <= T:
+        raise ValueError(f'frames={r.frames} of clips with {T} frame{"s"*(T != 1)}; keep 1 to {T}')
+    if not (r.task or r.fidelity):
+        raise ValueError('task=0 and fidelity=0: nothing is left to optimise; give one of them, or steps=0 with the defaults')
+    if r.steps < 0 or r.batch < 1 or r.inner_steps < 1:
+        raise ValueError(f'steps={r.steps}, batch={r.batch}, inner_steps={r.inner_steps}: none of them can be less')
     for field,known in dict(scorer=('decoded', 'clips', 'latents'), mix=('frames', 'latents')).items():
         if getattr(r, field) not in known: raise ValueError(f"{field}='{getattr(r, field)}': use {' or '.join(known)}")
-    for registry,name in ((frame_selectors, r.select), (nets, r.net), (augments, r.augment), (selectors, r.videos)): registry[name]
+    for registry,name in ((frame_selectors, r.select), (nets, r.net), (augments, r.augment), (selectors, r.videos)):
+        registry[name]
     tau_at(0., r.tau_schedule, r.tau, r.tau_last), check_packing(r.packing), autocast(torch.device('cpu'), r.precision)
 
 # %% ../nbs/40_videocompressa.ipynb #1d05bf00
@@ -147,9 +152,11 @@ class Compression(Job):
         return f'Compression of {n} videos to {r.frames} of {self.train.shape[0]} frames by {self.ae.name}, {r.select}, step {self.done/self.per_unit:.3g} of {r.steps}'
 
     @property
-    def per_unit(self): return math.ceil(len(self.train)/self.recipe.batch)*self.recipe.inner_steps   # updates in one pass
+    # updates in one pass
+    def per_unit(self): return math.ceil(len(self.train)/self.recipe.batch)*self.recipe.inner_steps
     @property
-    def learns(self): return self.recipe.select not in fixed_frames                                     # Is there a scorer?
+    # Is there a scorer?
+    def learns(self): return self.recipe.select not in fixed_frames
 
 # %% ../nbs/40_videocompressa.ipynb #562adc92
 @patch
@@ -171,8 +178,10 @@ def _encode(self:Compression):
     start,r = time.perf_counter(),self.recipe
     self.ae = copy(autoencoder(r.autoencoder, self.train, self.device))
     self.ae.precision = r.precision
-    if self.ae.video: raise ValueError(f"'{self.ae.name}' codes frames together, so none can be kept alone; use an image autoencoder")
-    if self.ae.device.type != self.device.type: raise ValueError(f'{self.ae} cannot work on {self.device}; make it there')
+    if self.ae.video:
+        raise ValueError(f"'{self.ae.name}' codes frames together, so none can be kept alone; use an image autoencoder")
+    if self.ae.device.type != self.device.type:
+        raise ValueError(f'{self.ae} cannot work on {self.device}; make it there')
     for i in progress(torch.arange(len(self.train)).split(max(8, self.chunk)), f'encode with {self.ae.name}'):
         z = self.ae.encode(self.train.clips(i, self.device))
         if not i[0]: self._tables(len(self.train), z.shape[1:])
@@ -185,7 +194,8 @@ def _encode(self:Compression):
 def _tables(self:Compression, n, shape):
     "The table, and the scorer, whose inputs may be latents"
     self.table = LatentTable((n, *shape), self.device, self.recipe.lr_latents)
-    with seeded(self.seed, 'scorer'): self.scorer = LatentScorer(shape[1]) if self.recipe.scorer == 'latents' else FrameScorer()
+    with seeded(self.seed, 'scorer'):
+        self.scorer = LatentScorer(shape[1]) if self.recipe.scorer == 'latents' else FrameScorer()
     self.scorer.to(self.device).train()
     self.opts = [torch.optim.Adam(self.scorer.parameters(), self.recipe.lr_scorer), *self.opts]
 
@@ -217,9 +227,11 @@ def selected(self:Compression,
     late = r.mix == 'latents' or not self.learns   # mixed before decoding
     x    = self._decode(z) if not late or self.learns and r.scorer == 'decoded' else None
     q    = self.scores(z, x, i)
-    p    = frame_selectors[r.select](q, r.frames, tau, gen, self._seen(z, i) if r.select == 'pixel_difference' else None)
+    p    = frame_selectors[r.select](q, r.frames, tau, gen,
+                                     self._seen(z, i) if r.select == 'pixel_difference' else None)
     if r.hard: p = straight_through(p)
-    if r.in_time: p = p.gather(1, (p.detach()@torch.arange(p.shape[2], device=p.device).to(p)).argsort(1)[..., None].expand_as(p))
+    if r.in_time:
+        p = p.gather(1, (p.detach()@torch.arange(p.shape[2], device=p.device).to(p)).argsort(1)[..., None].expand_as(p))
     return self._decode(expected_frames(z, p)) if late else expected_frames(x, p), q, p
 
 @patch
@@ -257,7 +269,8 @@ def update(self:Compression,
     tau = tau_at(min(1., self.done/max(1, r.steps*self.per_unit)), r.tau_schedule, r.tau, r.tau_last)
     gen,flips = (generator(self.seed, k, self.done, device=self.device) for k in ('noise', 'augment'))
     for o in self.opts: o.zero_grad()
-    with seeded(self.seed, 'step', self.done): parts = [self._backward(j, len(i), tau, gen, flips) for j in i.split(self.chunk)]
+    with seeded(self.seed, 'step', self.done):
+        parts = [self._backward(j, len(i), tau, gen, flips) for j in i.split(self.chunk)]
     g,loss,hits,spread,error = (torch.cat(o) for o in zip(*parts))
     every = [g, loss, *[p.grad for o in (self.net, self.scorer) for p in o.parameters() if p.grad is not None]]
     if not torch.stack([o.isfinite().all() for o in every]).all(): self._stop(loss)
@@ -265,7 +278,8 @@ def update(self:Compression,
     if self.done >= r.warm*self.per_unit: self.table.step(i, g)
     for o in self.opts: o.step()
     self.done += 1
-    self.history.append(dict(loss=loss.sum().item()/len(i), train_top1=hits.float().mean().item(), doubt=spread.exp().mean().item(), mse=error.mean().item()))
+    self.history.append(dict(loss=loss.sum().item()/len(i), train_top1=hits.float().mean().item(),
+                             doubt=spread.exp().mean().item(), mse=error.mean().item()))
     self.moving = False
 
 # %% ../nbs/40_videocompressa.ipynb #0311a810
@@ -300,15 +314,18 @@ def _stop(self:Compression, loss):
 def key(self:Compression)->str:
     "What a checkpoint belongs to: all that shapes the run; how many passes only where the temperature depends on it"
     r = vars(self.recipe) | dict(autoencoder=self.ae.name)
-    own = {k: v.double().sum().item() for k,v in decoder_tensors(self.ae).items()}   # a decoder that was trained here is itself and no other
+    # a decoder that was trained here is itself and no other
+    own = {k: v.double().sum().item() for k,v in decoder_tensors(self.ae).items()}
     free = ('packing', 'videos', *(['steps'] if r['tau_schedule'] == 'constant' else []))
-    return digest(train=fingerprint(self.train), seed=self.seed, own=own, **{k: v for k,v in r.items() if k not in free})
+    return digest(train=fingerprint(self.train), seed=self.seed, own=own,
+                  **{k: v for k,v in r.items() if k not in free})
 
 @patch
 def state(self:Compression)->dict:
     "All that an update changes"
     table = {k: getattr(self.table, k).cpu() for k in 'zmvt'}
-    return dict(table=table, scorer=self.scorer.state_dict(), net=self.net.state_dict(), opts=[o.state_dict() for o in self.opts])
+    return dict(table=table, scorer=self.scorer.state_dict(), net=self.net.state_dict(),
+                opts=[o.state_dict() for o in self.opts])
 
 @patch
 def restore(self:Compression,
@@ -332,7 +349,8 @@ def extract(self:Compression)->ClipSet:
         x = self._decode(z) if need else None
         t = final_frames(r.select, self.scores(z, x, i), r.frames, gen, x)
         out.append(z[torch.arange(len(z), device=z.device)[:, None], t.to(z.device)].cpu()); times.append(t.cpu())
-    store = dict(latents=torch.cat(out), times=torch.cat(times).int(), **decoder_tensors(self.ae), **self._scorer_tensors())
+    store = dict(latents=torch.cat(out), times=torch.cat(times).int(), **decoder_tensors(self.ae),
+                 **self._scorer_tensors())
     codec = Latents(self.ae.name, self.train.shape[-2:], arch=getattr(self.ae, 'arch', None))
     small = ClipSet(store, self.train.labels, self.train.classes, codec, self.train.meta)
     if r.packing != 'none': small = repack(small, r.packing)
@@ -351,7 +369,8 @@ def _facts(self:Compression):
              for n in range(0, self.done, self.per_unit) if (part := self.history[n:n+self.per_unit])]
     note = {'autoencoder_note': self.ae.note} if hasattr(self.ae, 'note') else {}
     spent = dict(condense_s=sum(self.seconds.values()), stage_s=dict(self.seconds))
-    return dict(method='videocompressa', vpc=None, autoencoder=self.ae.name, **spent, by_pass=curve, steps=self.done/self.per_unit, **note)
+    return dict(method='videocompressa', vpc=None, autoencoder=self.ae.name, **spent, by_pass=curve,
+                steps=self.done/self.per_unit, **note)
 
 # %% ../nbs/40_videocompressa.ipynb #363adb15
 @delegates(CompressaRecipe)
@@ -372,5 +391,6 @@ def videocompressa(
         index,cost = selectors[r.videos](train, vpc, seed=seed, device=device)
         train = train.take(index)
     small = Compression(train, r, seed, device).run(checkpoint=checkpoint).extract()
-    if index is not None: small.meta |= dict(vpc=vpc, index=index.tolist(), condense_s=small.meta['condense_s']+cost.seconds)
+    if index is not None:
+        small.meta |= dict(vpc=vpc, index=index.tolist(), condense_s=small.meta['condense_s']+cost.seconds)
     return small

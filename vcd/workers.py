@@ -110,7 +110,8 @@ def _work_off(jobs, workers, timeout, tally):
                 yield job[0],x
     finally:
         for w in pool: w.stop()
-    if failed: warnings.warn(f'decord failed on {len(failed)} files, PyAV read them: ' + ', '.join(failed[:5]), stacklevel=2)
+    if failed:
+        warnings.warn(f'decord failed on {len(failed)} files, PyAV read them: ' + ', '.join(failed[:5]), stacklevel=2)
 
 # %% ../nbs/11_workers.ipynb #107337b7
 def read_clips(
@@ -127,7 +128,8 @@ def read_clips(
 ):                        # Iterator of (i, uint8 (frames,3,size,size) or VideoError), in the order of completion
     "Read one clip of each file in worker processes that damaged files cannot harm"
     find_reader(reader)
-    sample_frames(frames, frames, sampling, interval, None if seed is None else 0.)   # wrong arguments are answered at once
+    # wrong arguments are answered at once
+    sample_frames(frames, frames, sampling, interval, None if seed is None else 0.)
     paths   = list(map(str, paths))
     jobs    = ((i, p, _start(seed, p), reader, (frames, size, sampling, interval)) for i,p in enumerate(paths))
     workers = min(workers or _cores(), len(paths))
