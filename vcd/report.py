@@ -526,6 +526,7 @@ def cost_bubbles(
     _name(ax, lines, front, _wanted(lines, front, names), x, joined=False)
     return fig
 
+# %% ../nbs/52_report.ipynb #9988daaf
 def _bubbles(ax, g, x, area, most, colour):
     "Points of a method as bubbles, those whose area was not measured as crosses"
     ax.scatter(g[x], g['mean'], s=(8 + 300*g[area]/most).fillna(0), color=colour, alpha=.45, lw=.4, ec='.3')
