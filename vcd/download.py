@@ -161,7 +161,8 @@ def _untar(path, folder):
             check_member(m.name, path)
             if not (m.isfile() or m.isdir()): _refuse(path, m.name)
         _room(sum(m.size for m in members), folder, path)
-        t.extractall(folder, filter='data')
+        # Python before 3.10.12 and 3.11.4 has no filters; links and devices were refused above
+        t.extractall(folder, **dict(filter='data') if hasattr(tarfile, 'data_filter') else {})
 
 def _room(need, folder, path):
     free = shutil.disk_usage(folder).free
