@@ -49,19 +49,21 @@ class Lab:
 
     def open(self, page):
         ask(f'{self.at}/url', dict(url=f'{self.lab}/lab/workspaces/w{time.time_ns()}/tree/{page}'))
-        ready = "let w = window.jupyterapp?.shell.currentWidget; return w?.sessionContext?.session?.kernel?.status == 'idle'"
+        ready = ("let w = window.jupyterapp && [...jupyterapp.shell.widgets('main')].find(o => o.sessionContext);"
+                 "if (w) { jupyterapp.shell.activateById(w.id); window.page = w }"
+                 "return w?.sessionContext?.session?.kernel?.status == 'idle'")
         until(f'{page} opened', lambda: self.js(ready))
 
     def run_all(self, seconds=900):
         "Run All, wait, and the cells as they then stand"
-        cells = 'jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells'
+        cells = 'window.page.content.model.sharedModel.toJSON().cells'
         self.js("jupyterapp.commands.execute('notebook:run-all-cells').then(() => window.ran = true)")
         until('every cell run', lambda: self.js('return window.ran'), seconds)
         return self.js(f'return {cells}')
 
     def see(self, text):
         "Scroll to the first cell that holds this text; Lab draws what is near the window and no more"
-        self.js("let nb = jupyterapp.shell.currentWidget.content, i = nb.widgets.findIndex(o => o.model.sharedModel.source.includes(arguments[0]));"
+        self.js("let nb = window.page.content, i = nb.widgets.findIndex(o => o.model.sharedModel.source.includes(arguments[0]));"
                 "nb.activeCellIndex = i; return nb.scrollToItem(i, 'end')", text)
         time.sleep(2)
 
