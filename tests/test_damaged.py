@@ -53,11 +53,9 @@ def folder(tmp_path_factory):
     for i in np.random.default_rng(0).integers(at, len(web), 200): noisy[i] ^= 255
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(root/'p.png')
     bad = {'empty.mp4': b'', 'text.mp4': b'<html>404</html>\n', 'playlist.mp4': b'#EXTM3U\nhttp://example.org/a.ts\n',
-           'half.mp4': mp4[:len(mp4)//2],
-           'half_web.mp4': web[:len(web)*2//3], 'half.avi': avi[:len(avi)*2//3], 'half.mkv': mkv[:len(mkv)//2],
-           'last_byte.mp4': mp4[:-1],
-           'no_moov.mp4': mp4[:mp4.index(b'moov')-4], 'header.mp4': mp4[:32], 'zeros.mp4': bytes(4000),
-           'noise.mp4': bytes(noisy),
+           'half.mp4': mp4[:len(mp4)//2], 'half_web.mp4': web[:len(web)*2//3], 'half.avi': avi[:len(avi)*2//3],
+           'half.mkv': mkv[:len(mkv)//2], 'last_byte.mp4': mp4[:-1], 'no_moov.mp4': mp4[:mp4.index(b'moov')-4],
+           'header.mp4': mp4[:32], 'zeros.mp4': bytes(4000), 'noise.mp4': bytes(noisy),
            'random.avi': np.random.default_rng(0).bytes(4000), 'picture.mp4': (root/'p.png').read_bytes()}
     for name,data in bad.items(): (root/name).write_bytes(data)
     encode(root/'song.mp4', audio=True)
@@ -96,7 +94,7 @@ def test_matrix(folder):
     ('half.avi', 'cut short'), ('half.mkv', 'cut short'), ('last_byte.mp4', 'cut short'),
     ('no_moov.mp4', 'cut short|moov'), ('noise.mp4', 'does not decode|only'),
     ('picture.mp4', 'picture'), ('song.mp4', 'no video stream'), ('no_frames.mp4', 'no video stream|no frames|moov'),
-                                      ('missing.mp4', 'no such file'), ('folder.mp4', 'folder')])
+    ('missing.mp4', 'no such file'), ('folder.mp4', 'folder')])
 @pytest.mark.parametrize('reader', ['auto', 'av', 'decord'])
 def test_reason(folder, name, why, reader):
     if reader == 'decord': pytest.importorskip('decord'); why += '|decord does not'

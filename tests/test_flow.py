@@ -48,8 +48,8 @@ def test_a_run_leaves_its_rows_and_a_table_is_made_of_them(data, tmp_path, monke
     train,test = data
     for method in ('random', 'full', 'chance'):
         run = Run('e98_flow', tmp_path/method, method=method, vpc=1)
-        rows = [chance_row(test)] if method == 'chance' else evaluate(condense(train, method, device='cpu'),
-                                                                      test, 'ConvNet3D', quick, 2, train, 'cpu')
+        if method == 'chance': rows = [chance_row(test)]
+        else: rows = evaluate(condense(train, method, device='cpu'), test, 'ConvNet3D', quick, 2, train, 'cpu')
         run.save(rows)
         assert json.loads((tmp_path/method/'config.json').read_text())['point'] == run.point
     t = table('e98_flow', columns=('net', 'vpc'))
