@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['nets', 'norms3d', 'norms2d', 'new_net', 'Normalise', 'check_shape', 'VideoNet', 'centre_crop', 'ConvNet3D', 'MaxHead',
-           'time_second', 'phase_weights', 'FrozenConv', 'conv_time', 'FrameConv', 'per_frame', 'ConvNet2D',
+           'time_second', 'phase_weights', 'FrozenConv', 'folded', 'conv_time', 'FrameConv', 'per_frame', 'ConvNet2D',
            'frame_dim']
 
 # %% ../nbs/22_convnets.ipynb #86a22b26
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .clips import pixel_mean, pixel_std
-from .core import Registry
+from .core import Registry, quick_bfloat16
 
 # %% ../nbs/22_convnets.ipynb #a95fd28c
 nets = Registry('net')
@@ -165,10 +165,24 @@ class FrozenConv(torch.autograd.Function):
         x = F.conv3d(F.pad(g, (1,2,1,2)), w, padding=(1,0,0)).unflatten(1, (2,2,-1))
         return x.permute(0,3,4,5,1,6,2).flatten(5).flatten(3,4)[..., :ctx.size[0], :ctx.size[1]], None, None
 
+def _first(conv, x):
+    "Is this the first layer, on a CPU?"
+    return x.device.type == 'cpu' and conv.in_channels == 3 and conv.kernel_size == (3,7,7) and conv.stride == (1,2,2)
+
 def _frozen(conv, x):
-    "Is this the first layer of a frozen network, on a CPU, and a gradient wanted for the clips?"
-    first = x.device.type == 'cpu' and conv.in_channels == 3 and conv.kernel_size == (3,7,7) and conv.stride == (1,2,2)
-    return first and torch.is_grad_enabled() and x.requires_grad and not any(o.requires_grad for o in conv.parameters())
+    "Is a gradient wanted for the clips alone?"
+    return torch.is_grad_enabled() and x.requires_grad and not any(o.requires_grad for o in conv.parameters())
+
+# %% ../nbs/22_convnets.ipynb #5d0c1fa7
+def folded(
+    conv:nn.Conv3d,  # Kernel 3×7×7, stride 1×2×2, padding 1×3×3
+    x:Tensor,        # Shape (N,C,T,H,W)
+)->Tensor:           # What `conv` makes of it
+    "The convolution over clips and kernels whose 2×2 of pixels have become channels"
+    h,w = x.shape[3:]
+    x,k = F.pad(x, (3, 3+w%2, 3, 3+h%2)),F.pad(conv.weight, (0,1,0,1))
+    x,k = (F.pixel_unshuffle(o.transpose(1,2), 2) for o in (x, k))
+    return F.conv3d(time_second(x), k.transpose(1,2), conv.bias, padding=(1,0,0))
 
 # %% ../nbs/22_convnets.ipynb #3b1e9fec
 def conv_time(
@@ -176,8 +190,10 @@ def conv_time(
     x:Tensor,        # Shape (N,C,T,H,W)
 )->Tensor:
     "The convolution, with zero frames put around clips of two"
-    if _frozen(conv, x): return FrozenConv.apply(x, conv.weight, conv.bias)
-    if x.shape[2] != 2: return conv(x)
+    first,two = _first(conv, x),x.shape[2] == 2
+    if first and not two and torch.is_autocast_enabled('cpu') and quick_bfloat16('cpu'): return folded(conv, x)
+    if first and _frozen(conv, x): return FrozenConv.apply(x, conv.weight, conv.bias)
+    if not two: return conv(x)
     return F.conv3d(F.pad(x, (0, 0, 0, 0, 1, 1)), conv.weight, conv.bias, conv.stride, (0, *conv.padding[1:]))
 
 # %% ../nbs/22_convnets.ipynb #771e63b6

@@ -29,7 +29,7 @@ class Autoencoder:
         name:str,           # What rows and saved sets call it
         model=None,         # A diffusers autoencoder; None passes pixels through
         device='auto',      # Where it works
-        precision='auto',   # 'float32', 'bfloat16', or 'auto': bfloat16 on a GPU that has it
+        precision='auto',   # A name in `precisions`: 'auto' is bfloat16 on a GPU that has it
         travels=False,      # Does its decoder have to be saved with the latents, as nobody else has it?
     ):
         self.name,self.device,self.precision,self.travels = name,pick_device(device),precision,travels
@@ -203,7 +203,7 @@ def autoencoder(
     name,              # A name in `autoencoders`, 'diffusers:Class:where', or an Autoencoder, which is returned
     fallback=None,     # Frames to train 'tiny' on, also where weights are missing: (n,3,H,W), (n,T,3,H,W) or a ClipSet
     device='auto',     # Where it works
-    precision='auto',  # 'float32', 'bfloat16', or 'auto'
+    precision='auto',  # A name in `precisions`
     seed:int=0,        # Of the training of 'tiny'
 )->Autoencoder:
     "An autoencoder by name"
@@ -463,7 +463,7 @@ def encode_clips(
     clips:ClipSet,          # Any set
     autoencoder='taesd',    # A name, or an `Autoencoder`
     batch:int=8,            # Clips at a time
-    precision=None,         # 'float32', 'bfloat16', 'auto'; None for the autoencoder's own
+    precision=None,         # A name in `precisions`; None for the autoencoder's own
     device='auto',          # Where to work; an `Autoencoder` stays where it is
     frames=None,            # None for all; K for K evenly spaced; or frame indices (N,K)
     fallback=None,          # As for `autoencoder`

@@ -178,7 +178,7 @@ class MatchRecipe(Settings):
     siamese:str     = ''           # DSA: transforms joined by '_', shared by real and synthetic clips; 'dsa' for all six
     shared:str      = 'class'      # What shares a transform: a 'class', or the whole 'step'
     calibrate:int   = 64           # Real clips that set the statistics of BatchNorm, before they are frozen
-    precision:str   = 'auto'       # 'float32', 'bfloat16', or 'auto': bfloat16 on a GPU that has it
+    precision:str   = 'auto'       # A name in `precisions`: 'auto' is bfloat16 on a GPU that has it
     chunk:int       = 0            # Clips in memory at a time; 0: by the size of a clip, see `clips_at_once`
     trained:int     = 0            # Epochs on the real clips that a network has behind it at most, see `35_teacher`; 0: random networks
     pool:int        = 5            # Networks that are trained for that

@@ -32,7 +32,7 @@ class Ensemble:
         shape:tuple,        # Shape (T,C,H,W) of a clip
         seeds=(0,),         # One member each: its weights, and later its order, augmentation and dropout
         device='auto',      # Where it lives
-        precision='auto',   # 'float32', 'bfloat16', or 'auto': bfloat16 on a GPU that has it
+        precision='auto',   # A name in `precisions`: 'auto' is bfloat16 on a GPU that has it
     ):
         self.device,self.precision,self.seeds = pick_device(device),precision,tuple(seeds)
         if self.device.type == 'cpu': keep_freed_memory()
@@ -146,7 +146,7 @@ class Recipe(Settings):
     temperature:float = 1.        # Of soft labels: what divided the logits that they are the softmax of
     relabel:bool     = False      # Ask the teacher that travels in the set for the label of every batch
     patience:int     = 0          # Stop a member whose training loss has not fallen for so many epochs; 0 never does
-    precision:str    = 'auto'     # 'float32', 'bfloat16', or 'auto': bfloat16 on a GPU that has it
+    precision:str    = 'auto'     # A name in `precisions`: 'auto' is bfloat16 on a GPU that has it
     test_batch:int   = 64         # Clips a test batch; matters where batches are standardised
     test_passes:int  = 1          # Passes over the test set, averaged (VDSD: 3, over random clips of each video)
     test_augment:str = 'none'     # Augmentation of test clips (VDSD flips them)
@@ -376,9 +376,9 @@ class _Checkpoint:
         if time.perf_counter()-self.saved < self.every: return
         now = self.spent + time.perf_counter()-self.start
         save_state(self.path, dict(key=self.key, epoch=epoch+1, spent=now, params=ens.params, buffers=ens.buffers,
-            opt=opt.state_dict(),
-            orders=batches.orders, draws=batches.draws, streams=ens.streams, history=ens.history,
-                                   notes=ens.notes, best=stop.best, kept=stop.kept, rng=_rng()))
+                                   opt=opt.state_dict(), orders=batches.orders, draws=batches.draws,
+                                   streams=ens.streams, history=ens.history, notes=ens.notes, best=stop.best,
+                                   kept=stop.kept, rng=_rng()))
         self.saved = time.perf_counter()
 
     @torch.no_grad()

@@ -136,7 +136,7 @@ class TSGFRecipe(Settings):
     temperature:float = 20.             # Of soft labels
     mix:str           = 'tsgf'          # TSGF_A: a name in `mixes` for training, or 'none'
     chunk:int         = 0               # Slots in memory at a time; 0: by the size of a clip, see `clips_at_once`
-    precision:str     = 'auto'          # 'float32', 'bfloat16', or 'auto': bfloat16 on a GPU that has it
+    precision:str     = 'auto'          # A name in `precisions`: 'auto' is bfloat16 on a GPU that has it
 
     @property
     def filter(self): return SaliencyFilter.of(self)

@@ -108,7 +108,7 @@ class CompressaRecipe(Settings):
     augment:str       = 'none'       # What is done to the selected frames: a name in `augments`
     videos:str        = 'random'     # Which videos are kept where `vpc` is given: a name in `selectors`
     packing:str       = 'none'       # How the kept latents are stored, see `pack_latents`
-    precision:str     = 'auto'       # 'float32', 'bfloat16', or 'auto': bfloat16 on a GPU that has it
+    precision:str     = 'auto'       # A name in `precisions`: 'auto' is bfloat16 on a GPU that has it
     chunk:int         = 0            # Videos decoded at a time, gradients added up; 0: 4 on a CPU, the batch on a GPU
 
 # %% ../nbs/40_videocompressa.ipynb #e52e82e2
