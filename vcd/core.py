@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['precisions', 'UnknownName', 'Registry', 'Settings', 'sub_seed', 'generator', 'seed_list', 'seeded', 'pick_device',
-           'device_name', 'autocast', 'quick_bfloat16', 'progress', 'quiet', 'Cost', 'measure', 'keep_freed_memory',
-           'versus', 'human_bytes']
+           'device_name', 'computes_in', 'quick_bfloat16', 'autocast', 'progress', 'quiet', 'Cost', 'measure',
+           'keep_freed_memory', 'versus', 'human_bytes']
 
 # %% ../nbs/00_core.ipynb #99eb4f0c
 import contextlib, ctypes, difflib, functools, hashlib, os, random, statistics, sys, threading, time
@@ -125,15 +125,15 @@ def _cpu_name():
 # %% ../nbs/00_core.ipynb #99718499
 precisions = 'auto', 'fast', 'float32', 'bfloat16'
 
-def autocast(
+def computes_in(
     dev,               # Where the work runs
     precision='auto',  # A name in `precisions`
-):
-    "The autocast context of `precision` on `dev`"
+)->str:
+    "What `precision` comes to on `dev`: 'float32' or 'bfloat16'"
     if precision not in precisions: raise ValueError(f"precision '{precision}': use {', '.join(map(repr, precisions))}")
-    dev = torch.device(dev)
-    on = precision == 'bfloat16' or (precision == 'fast' or precision == 'auto' and dev.type == 'cuda') and quick_bfloat16(dev)
-    return torch.autocast(dev.type, torch.bfloat16, enabled=on)
+    if precision == 'fast' or precision == 'auto' and torch.device(dev).type == 'cuda':
+        return 'bfloat16' if quick_bfloat16(dev) else 'float32'
+    return 'bfloat16' if precision == 'bfloat16' else 'float32'
 
 def quick_bfloat16(
     dev,  # A device
@@ -142,6 +142,13 @@ def quick_bfloat16(
     if torch.device(dev).type == 'cuda': return torch.cuda.is_bf16_supported()
     facts = getattr(torch.cpu, 'get_capabilities', dict)()
     return torch.device(dev).type == 'cpu' and facts.get('amx_bf16', False)
+
+def autocast(
+    dev,               # Where the work runs
+    precision='auto',  # A name in `precisions`
+):
+    "The autocast context of `precision` on `dev`"
+    return torch.autocast(torch.device(dev).type, torch.bfloat16, enabled=computes_in(dev, precision) == 'bfloat16')
 
 # %% ../nbs/00_core.ipynb #2af56f09
 def progress(
