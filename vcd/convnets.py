@@ -191,7 +191,8 @@ def conv_time(
 )->Tensor:
     "The convolution, with zero frames put around clips of two"
     first,two = _first(conv, x),x.shape[2] == 2
-    if first and not two and torch.is_autocast_enabled('cpu') and quick_bfloat16('cpu'): return folded(conv, x)
+    tiles = torch.is_autocast_enabled('cpu') and quick_bfloat16('cpu')
+    if first and tiles and not two: return folded(conv, x)
     if first and _frozen(conv, x): return FrozenConv.apply(x, conv.weight, conv.bias)
     if not two: return conv(x)
     return F.conv3d(F.pad(x, (0, 0, 0, 0, 1, 1)), conv.weight, conv.bias, conv.stride, (0, *conv.padding[1:]))
