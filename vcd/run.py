@@ -234,10 +234,11 @@ def environment(
     device='auto',  # The device of the run
 )->dict:
     "What a result may depend on: versions, commit, machine"
-    names = 'vcd torch diffusers numpy av decord safetensors papermill nbdev'.split()
+    names = 'vcd diffusers numpy av decord safetensors papermill nbdev'.split()
     return dict(commit=commit(), device=device_name(device), python=platform.python_version(),
-        system=platform.platform(),
-        cores=os.cpu_count(), time=time.strftime('%Y-%m-%d %H:%M:%S'), **{n: v for n in names if (v := _version(n))})
+                system=platform.platform(), cores=os.cpu_count(), time=time.strftime('%Y-%m-%d %H:%M:%S'),
+                torch=torch.__version__,   # with its build, which the metadata of PyPI's wheels leaves out
+                **{n: v for n in names if (v := _version(n))})
 
 # %% ../nbs/02_run.ipynb #2104c712
 row_columns = ('experiment dataset split method net recipe vpc frames size seed top1 top5 values values_ratio float32_mb '
