@@ -131,17 +131,17 @@ def computes_in(
 )->str:
     "What `precision` comes to on `dev`: 'float32' or 'bfloat16'"
     if precision not in precisions: raise ValueError(f"precision '{precision}': use {', '.join(map(repr, precisions))}")
-    if precision == 'fast' or precision == 'auto' and torch.device(dev).type == 'cuda':
-        return 'bfloat16' if quick_bfloat16(dev) else 'float32'
-    return 'bfloat16' if precision == 'bfloat16' else 'float32'
+    if precision in ('float32', 'bfloat16'): return precision
+    asked = precision == 'fast' or torch.device(dev).type == 'cuda'
+    return 'bfloat16' if asked and quick_bfloat16(dev) else 'float32'
 
 def quick_bfloat16(
     dev,  # A device
 )->bool:
     "Does this device multiply matrices of bfloat16 in hardware: a GPU that has it, a CPU with AMX?"
-    if torch.device(dev).type == 'cuda': return torch.cuda.is_bf16_supported()
-    facts = getattr(torch.cpu, 'get_capabilities', dict)()
-    return torch.device(dev).type == 'cpu' and facts.get('amx_bf16', False)
+    kind = torch.device(dev).type
+    if kind == 'cuda': return torch.cuda.is_bf16_supported()
+    return kind == 'cpu' and getattr(torch.cpu, 'get_capabilities', dict)().get('amx_bf16', False)
 
 def autocast(
     dev,               # Where the work runs
