@@ -95,7 +95,7 @@ def bytes_accuracy(
     _frame(ax, rows, same, value)
     _bounds(ax, s[bound])
     _legend(fig, lines.method)
-    _name(ax, lines, front, wanted, 'bytes')
+    _name(ax, lines, front, wanted, 'bytes', lines[['bytes', 'mean']])
     return fig
 
 # %% ../nbs/56_figures.ipynb #4439a9ec
@@ -124,15 +124,15 @@ def _line(ax, g, x, kind, named):
     low,high = (g['mean'] + k*g['std'].fillna(0) for k in (-1, 1))
     if named: ax.vlines(g[x], low, high, color=colour, lw=.6, alpha=.35, zorder=1)
 
-def _name(ax, lines, front, wanted, x, joined=True):
-    "Each name at the last point of its method on the front, or else at its last"
+def _name(ax, lines, front, wanted, x, spots, joined=True):
+    "Each name at the last point of its method on the front, or else at its last, and off the `spots`"
     at   = lambda m: next(o for o in (front[front.method == m], lines[lines.method == m]) if len(o)).iloc[-1]
     ends = [(m, at(m)[x], at(m)['mean'], _looks[family(m)][0]) for m in wanted]
     path = [lines[lines.method == m] for m in wanted]*joined
     step = [(front[x].repeat(2)[1:], front['mean'].repeat(2)[:-1])]*joined
     flat = [(ax.get_xlim(), l.get_ydata()) for l in ax.lines if l.get_ls() in ('--', ':')]
     path = [o for o in [*((g[x], g['mean']) for g in path), *step, *flat] if len(o[0])]
-    place_names(ax, ends, lines[[x, 'mean']].to_numpy(), [np.column_stack([*map(np.asarray, o)]) for o in path])
+    place_names(ax, ends, spots, [np.column_stack([*map(np.asarray, o)]) for o in path])
 
 # %% ../nbs/56_figures.ipynb #a32f3dc4
 def _bounds(ax, s):
@@ -148,8 +148,8 @@ def _legend(fig, methods, mark=None):
     marks = [fig.axes[0].plot([], [], mark or _looks[k][1], color=_looks[k][0], ms=4.5)[0] for k in there]
     fig.legend(marks, there, loc='outside lower center', ncols=len(there), fontsize=7, handletextpad=.2, frameon=False)
 
-def _frame(ax, rows, same, value):
-    "Axes, units and what is missing"
+def _frame(ax, rows, same, value, *notes):
+    "Axes, units, what is missing, and lines below that"
     there = set(rows['method'].astype(str).str.lower())
     lacks = [o for o in ('full', 'random') if o not in there]
     where = ', '.join(v if k in ('dataset', 'net') else f'{k} {v}' for k,v in same.items())
@@ -157,7 +157,8 @@ def _frame(ax, rows, same, value):
     low,high = ax.get_xlim()
     if high < 30*low: ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))   # a decade alone would have one label
     ax.xaxis.set_major_formatter(lambda v, _: human_bytes(v)); ax.xaxis.set_minor_formatter('')
-    ax.set_title('; '.join([where] + [f"not among the rows: {', '.join(lacks)}"]*bool(lacks)), fontsize=7.5, loc='left')
+    where = '; '.join([where] + [f"not among the rows: {', '.join(lacks)}"]*bool(lacks))
+    ax.set_title('\n'.join([where, *notes]), fontsize=7.5, loc='left')
 
 # %% ../nbs/56_figures.ipynb #9a4f8908
 def costs(
@@ -202,28 +203,39 @@ def cost_bubbles(
     lines  = s[~bound & s[x].notna()].sort_values([x, 'method'], kind='stable')
     front  = lines.iloc[pareto(lines[x].to_numpy(), lines['mean'].to_numpy())]
     fig,axs = axes(size=size); ax = axs[0,0]
-    for method,g in lines.groupby('method'): _bubbles(ax, g, x, area, lines[area].max(), _looks[family(method)][0])
-    _frame(ax, rows, same, value)
+    inked  = (8 + 300*lines[area]/lines[area].max()).fillna(0)   # areas of the bubbles, square points
+    for method,g in lines.groupby('method'): _bubbles(ax, g, x, inked[g.index], _looks[family(method)][0])
+    _frame(ax, rows, same, value, *_told(rows, lines, area))
     if x != 'bytes': ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}')
-    on = _devices(rows[~rows.method.map(is_bound)].device)
-    ax.set_xlabel(f"{_cost_titles.get(x, x)}{f' (least: {least:g})'*int(low)}, on {on}")
+    ax.set_xlabel(_cost_titles.get(x, x) + f' (least: {least:g})'*int(low))
     _bounds(ax, s[bound])
     _legend(fig, lines.method, 'o')
     ax.margins(.08, .12)
-    told = [f'area: {_cost_titles.get(area, area)}, largest {_large(area, lines[area].max())}']
-    told = '; '.join(told + ['cross: not measured']*int(lines[area].isna().any()))
-    ax.text(.01, .99, told, transform=ax.transAxes, va='top', fontsize=6.5, color='.4')
-    _name(ax, lines, front, _wanted(lines, front, names), x, joined=False)
+    rims = _rims(ax, lines[x], lines['mean'], inked)
+    _name(ax, lines, front, _wanted(lines, front, names), x, rims, joined=False)
     return fig
 
 # %% ../nbs/56_figures.ipynb #9988daaf
-def _bubbles(ax, g, x, area, most, colour):
-    "Points of a method as bubbles, those whose area was not measured as crosses"
-    ax.scatter(g[x], g['mean'], s=(8 + 300*g[area]/most).fillna(0), color=colour, alpha=.45, lw=.4, ec='.3')
-    lost = g[g[area].isna()]
+def _bubbles(ax, g, x, area, colour):
+    "Points of a method as bubbles of so many square points, those of none as crosses"
+    ax.scatter(g[x], g['mean'], s=area, color=colour, alpha=.45, lw=.4, ec='.3')
+    lost = g[area == 0]
     if len(lost): ax.plot(lost[x], lost['mean'], 'x', color=colour, ms=5)
 
-def _large(area, v): return human_bytes(v) if area == 'bytes' else f'{v:.0f}'
+def _rims(ax, x, y, area, k=12):
+    "`k` points on the rim of each bubble and its middle, in data units"
+    ax.figure.canvas.draw()   # what a unit is, is known when all is laid out
+    turn   = np.linspace(0, 2*np.pi, k)
+    ring   = np.concatenate([[[0, 0]], np.column_stack([np.cos(turn), np.sin(turn)])])
+    radius = np.sqrt(np.asarray(area)/np.pi)*ax.figure.dpi/72
+    dots   = ax.transData.transform(np.column_stack([x, y]))[:, None] + radius[:, None, None]*ring
+    return ax.transData.inverted().transform(dots.reshape(-1, 2))
+
+def _told(rows, lines, area):
+    "What the area of a bubble means, and where the seconds were taken"
+    most = human_bytes(v) if (v := lines[area].max()) and area == 'bytes' else f'{v:.0f}'
+    lost = '; cross: not measured'*int(lines[area].isna().any())
+    return f'area: {_cost_titles.get(area, area)}, largest {most}{lost}', f'on {_devices(rows.device)}'
 
 # %% ../nbs/56_figures.ipynb #aedd15ce
 def save_figure(
