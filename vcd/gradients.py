@@ -87,7 +87,8 @@ class GradientMatching(Matching):
         r = self.recipe
         gradient_distances[r.distance]
         if r.outer < 0 or r.inner < 0 or r.batch_net < 1:
-            raise ValueError(f'outer={r.outer}, inner={r.inner}, batch_net={r.batch_net}: 0 or more, and 1 for the batch')
+            raise ValueError(f'outer={r.outer}, inner={r.inner}, batch_net={r.batch_net}: '
+                             'from 0, the batch from 1')
         self.table = class_table(self.y, self.C)
         self.table = self.table[self.table[:, 0] >= 0]        # classes that have synthetic clips
         self.of    = self.y[self.table[:, 0]]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Siamese', 'stores', 'sources', 'Draw', 'begins', 'class_table', 'siamese_draw', 'siamese', 'class_sums',
            'class_means', 'dm_loss', 'pixel_store', 'latent_store', 'keyframe_store', 'partition_store',
-           'trained_fields', 'start_set', 'MatchRecipe', 'clips_at_once', 'Matching', 'random_network',
+           'trained_fields', 'start_set', 'drifts', 'MatchRecipe', 'clips_at_once', 'Matching', 'random_network',
            'set_statistics', 'recipe_key', 'thinned', 'mean_gap', 'started', 'matched', 'dm']
 
 # %% ../nbs/31_match.ipynb #a4fe1e4f
@@ -35,7 +35,7 @@ def class_table(
     n_classes:int,    # Number of classes
     most:int=None,    # Clips of a class at most; None for all
     gen=None,         # A generator that draws which, and their order; None for the first, in their order
-)->Tensor:            # Indices (n_classes,B), -1 where a class has no more; B is `most` or the size of the largest class
+)->Tensor:            # Indices (n_classes,B), -1 where a class has no more; B: `most`, or the largest class
     "Some clips of every class, one row a class"
     y     = y.cpu()
     key   = torch.rand(len(y), generator=gen, dtype=torch.float64) if gen else torch.arange(len(y))/max(1, len(y))
@@ -100,7 +100,7 @@ stores = Registry('store', hint='(`import vcd.all` registers every store there i
 
 @stores('pixels')
 def pixel_store(clips, **how):
-    "Every frame, float32, less the mean and over the deviation of ImageNet, as the learning rates of the papers mean it"
+    "Every frame, float32, less the mean and over the deviation of ImageNet, as the rates of the papers mean it"
     codec = Pixels('normalised')
     return ClipSet(codec.encode(clips.clips(), torch.float32), clips.labels, clips.classes, codec, clips.meta)
 
@@ -141,7 +141,7 @@ def start_set(
     device='auto',        # Where a selector or an autoencoder works
     net=None,             # For selectors that look at features: whose; None for their default
     **how,                # What the store wants to know, as `autoencoder`
-)->ClipSet:               # `meta` has `init`, and `init_index` where it began as clips; ValueError where a class has fewer than `vpc`
+)->ClipSet:               # `meta` has `init`, and `init_index` if of clips; ValueError: a class has fewer than `vpc`
     "A set of `vpc` clips a class to begin with"
     pick = selectors['random' if init in ('real', 'noise') else init]
     look = dict(net=net) if net and 'net' in inspect.signature(pick).parameters else {}
@@ -156,6 +156,17 @@ def start_set(
                        meta | dict(init=init, init_index=idx.tolist()))
     noise = {k: torch.randn(small.store[k].shape, generator=generator(seed, 'noise', k)) for k in trained_fields(small)}
     return ClipSet({**small.store, **noise}, small.labels, small.classes, small.codec, meta | dict(init=init))
+
+# %% ../nbs/31_match.ipynb #7d2f1b91
+def drifts(
+    sizes=(12, 5, 9),  # Clips of each class
+    seed:int=0,        # Of the noise
+)->ClipSet:            # Clips of 4 frames of 16×16
+    "Made-up clips of three classes that motion alone tells apart: they get darker, stay or get brighter"
+    y = torch.arange(3).repeat_interleave(torch.tensor(sizes))
+    t = torch.linspace(-1, 1, 4).view(1, 4, 1, 1, 1)*(y-1).view(-1, 1, 1, 1, 1)
+    x = .5 + .3*t*torch.linspace(.2, 1, 16) + .1*torch.randn(len(y), 4, 3, 16, 16, generator=generator(seed))
+    return ClipSet(Pixels().encode(x.clamp(0, 1)), y, ['falls', 'stays', 'rises'], meta=dict(dataset='drifts'))
 
 # %% ../nbs/31_match.ipynb #880ca61e
 @dataclass(frozen=True)
@@ -175,12 +186,12 @@ class MatchRecipe(Settings):
     frames:int      = 2            # For 'keyframes': how many each clip has
     resolution:int  = 0            # For 'partition': frames of a segment; 0 for the whole clip
     flip:bool       = True         # Mirror each real clip with probability one half, as the loaders of the papers do
-    siamese:str     = ''           # DSA: transforms joined by '_', shared by real and synthetic clips; 'dsa' for all six
+    siamese:str     = ''           # DSA: transforms joined by '_', shared by real and synthetic clips; 'dsa': all six
     shared:str      = 'class'      # What shares a transform: a 'class', or the whole 'step'
     calibrate:int   = 64           # Real clips that set the statistics of BatchNorm, before they are frozen
     precision:str   = 'auto'       # A name in `precisions`: 'auto' is bfloat16 on a GPU that has it
     chunk:int       = 0            # Clips in memory at a time; 0: by the size of a clip, see `clips_at_once`
-    trained:int     = 0            # Epochs on the real clips that a network has behind it at most, see `35_teacher`; 0: random networks
+    trained:int     = 0            # Most epochs on real clips that a network comes with, see `35_teacher`; 0: random
     pool:int        = 5            # Networks that are trained for that
 
     @property
@@ -206,7 +217,7 @@ def _check(train, small, r):
     if none := [train.classes[c] for c in small.hard.unique().tolist() if not have[c]]:
         raise ValueError(f'there is no real clip of class {none[0]}')
     if r.steps < 0 or r.batch < 1 or r.chunk < 0:
-        raise ValueError(f'steps={r.steps}, batch={r.batch}, chunk={r.chunk}: none of them can be less')
+        raise ValueError(f'steps={r.steps}, batch={r.batch}, chunk={r.chunk}: steps and chunk from 0, batch from 1')
     if r.calibrate < 1: raise ValueError(f'calibrate={r.calibrate}: statistics need a clip at least')
     if r.shared not in ('class', 'step'): raise ValueError(f"shared='{r.shared}': use class or step")
     if r.trained < 0 or r.pool < 1:
@@ -228,7 +239,7 @@ class Matching(Job):
         recipe:MatchRecipe=None,  # How; its fields may be given by name instead
         seed:int=0,               # Of networks, batches and transforms
         device='auto',            # Where
-        look=None,                # Called with (indices, decoded clips, their gradient) of synthetic clips, part by part
+        look=None,                # Called with (indices, clips, their gradient) of synthetic clips, part by part
         **changes,                # Fields of the recipe
     ):
         super().__init__()
@@ -415,7 +426,8 @@ def _stop(self:Matching, why):
     n = self.done+1
     if self.good: self.restore(self.good)
     self.moving = False
-    raise FloatingPointError(f'{type(self).__name__} diverged in update {n}: {why}. The state after update {self.done} is kept; try a lower lr than {self.recipe.lr:g}')
+    raise FloatingPointError(f'{type(self).__name__} diverged in update {n}: {why}. '
+                             f'The state after update {self.done} is kept; try a lower lr than {self.recipe.lr:g}')
 
 # %% ../nbs/31_match.ipynb #405bf301
 @patch

@@ -26,7 +26,8 @@ def frame_differences(
 )->Tensor:     # (N,T), in the units of `x`
     "How much each frame differs from those beside it, on average over its values (Eq. 6)"
     if x.ndim not in (3, 5):
-        raise ValueError(f'expected clips (N,T,C,H,W) or features (N,T,D), got {tuple(x.shape)}; make one clip a batch with clip[None]')
+        raise ValueError(f'expected clips (N,T,C,H,W) or features (N,T,D), got {tuple(x.shape)}; '
+                         'make one clip a batch with clip[None]')
     n,t = x.shape[:2]
     if t < 2 or not n: return torch.zeros(n, t, device=x.device)
     rows = (x/255 if x.dtype == torch.uint8 else x.float()).reshape(-1, 1, x.shape[-1])
@@ -93,7 +94,8 @@ class SaliencyFilter(Settings):
         if self.by == 'absolute' and not math.isfinite(self.eps):
             raise ValueError(f'eps={self.eps}: give a saliency, such as .05')
         if self.by != 'absolute' and not 0 <= self.eps <= 1:
-            raise ValueError(f"eps={self.eps} by '{self.by}' is a share, from 0 to 1; give .75, or a saliency with by='absolute'")
+            raise ValueError(f"eps={self.eps} by '{self.by}' is a share, from 0 to 1; "
+                             "give .75, or a saliency with by='absolute'")
 
     @classmethod
     # As the fields of a recipe say
@@ -135,10 +137,12 @@ def check(self:SaliencyFilter,
     moves = high - low >= _alike
     n,every,none = int(moves.sum()),int((moves & (eps <= low)).sum()),int((moves & (eps >= high)).sum())
     if n and 2*(every + none) <= n: return ''
-    said = f"eps={self.eps} by '{self.by}' stops every frame of {every} clips and makes none of {none} a key frame, of {n} that move: "
-    said += f"their saliency runs from {low.min():.3g} to {high.max():.3g}. Choose eps within it, or by='quantile', eps between 0 and 1"
-    if not n:
-        said = f'the saliency of all {len(s)} clips ({high.max():.3g} at most) does not vary within any: every mask is 1'
+    if n:
+        said = (f"eps={self.eps} by '{self.by}' stops every frame of {every} clips and makes none of {none} "
+                f'a key frame, of {n} that move: their saliency runs from {low[moves].min():.3g} '
+                f'to {high[moves].max():.3g}. '
+                "Choose eps within it, or by='quantile', eps between 0 and 1")
+    else: said = f'the saliency of all {len(s)} clips ({high.max():.3g} at most) varies within none: every mask is 1'
     warnings.warn(said, stacklevel=2)
     return said
 

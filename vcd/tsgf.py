@@ -112,10 +112,10 @@ class TSGFRecipe(Settings):
     teaching:dict     = None            # Fields of the teacher's `Recipe`, where not the defaults
     steps:int         = 1000            # Updates
     lr:float          = .25             # Learning rate of what is stored
-    bn:float          = 0.              # Weight of Eq. 5; 0: Table 11's, .001 at one clip a class and .005 above; below 0: none
+    bn:float          = 0.              # Weight of Eq. 5; 0: Table 11's, .001 at one clip a class, else .005; <0: none
     ce:float          = 1.              # Weight of the cross-entropy
     first:float       = 1.              # Multiplies Eq. 5 of the first BatchNorm layer; SRe2L: 10
-    jitter:int        = 0               # Clips are rolled by up to so many pixels each update, all frames alike; SRe2L: 4
+    jitter:int        = 0               # Clips are rolled by up to so many pixels an update, all frames alike; SRe2L: 4
     opt:str           = 'recover'       # A name in `optimisers`; 'sgd' is Algorithm 1 as printed
     momentum:float    = 0.              # Of SGD
     wd:float          = 0.              # Weight decay of what is stored
@@ -171,7 +171,8 @@ def live_labels(job, small):
 def soft_labels(job, small):
     "The teacher's answers to the clips as they are"
     y = (job.judge.logits(small)[0]/job.recipe.temperature).softmax(1)
-    return ClipSet(small.store, y, small.classes, small.codec, small.meta), job.recipe.mixing | dict(temperature=job.recipe.temperature)
+    return (ClipSet(small.store, y, small.classes, small.codec, small.meta),
+            job.recipe.mixing | dict(temperature=job.recipe.temperature))
 
 @labellings('frozen')
 def frozen_labels(job, small):
@@ -224,7 +225,8 @@ def check_norms(
     "Refuse a teacher without BatchNorm, where Eq. 5 is wanted"
     if bn < 0 or any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()): return
     other = name+'-BN' if name+'-BN' in nets else 'ConvNet3D-BN'
-    raise ValueError(f"net='{name}' has no BatchNorm, and so no statistics that could be matched; use '{other}', or bn=-1 to do without Eq. 5")
+    raise ValueError(f"net='{name}' has no BatchNorm, and so no statistics that could be matched; "
+                     f"use '{other}', or bn=-1 to do without Eq. 5")
 
 # %% ../nbs/41_tsgf.ipynb #d5732d59
 def check_tsgf(
@@ -251,10 +253,12 @@ def _check_set(train, small):
 def _check_choices(small, r):
     "Are numbers in range and names known, and can the store do what is asked of it?"
     if min(r.steps, r.chunk, r.jitter) < 0 or r.temperature <= 0:
-        raise ValueError(f'steps={r.steps}, chunk={r.chunk}, jitter={r.jitter}, temperature={r.temperature:g}: none of them can be less')
+        raise ValueError(f'steps={r.steps}, chunk={r.chunk}, jitter={r.jitter}, temperature={r.temperature:g}: '
+                         'all from 0, the temperature above it')
     if r.mask not in ('update', 'grad', 'none'): raise ValueError(f"mask='{r.mask}': use update, grad or none")
     if r.mask == 'update' and not frame_wise(small):
-        raise ValueError(f"mask='update' needs a store with an entry for each frame; '{small.codec.name}' has none, use mask='grad' or mask='none'")
+        raise ValueError("mask='update' needs a store with an entry for each frame; "
+                         f"'{small.codec.name}' has none, use mask='grad' or mask='none'")
     if r.labels == 'frozen' and small.codec.name != 'pixels':
         raise ValueError("labels='frozen' keeps mixed frames, which only store='pixels' can hold; use 'live' or 'soft'")
     # each refuses what it does not know
@@ -288,7 +292,8 @@ class TSGF(Job):
         self.chunk = r.chunk or max(1,
                                     clips_at_once(train.shape, self.device, getattr(small.codec, 'graph', 1))//self.C)
         # of the last update
-        self.masks = self._masks(small.clips().to(self.device)) if r.fixed else torch.ones(len(self.y), train.shape[0], device=self.device)
+        self.masks = (self._masks(small.clips().to(self.device)) if r.fixed
+                      else torch.ones(len(self.y), train.shape[0], device=self.device))
         self.seconds     = dict(teacher=0., synthesis=0.)
         self.judge,self.given,self.net = judge,judge,None
         if judge: self._fits(judge)

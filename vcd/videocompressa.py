@@ -20,7 +20,8 @@ from .augment import augments
 from .clips import ClipSet, fingerprint
 from .core import Settings, autocast, generator, keep_freed_memory, pick_device, progress, seeded
 from .coreset import check_vpc, frame_repeats, selectors
-from .gumbel import LatentScorer, expected_frames, final_frames, fixed_frames, frame_selectors, straight_through, tau_at
+from .gumbel import (LatentScorer, expected_frames, final_frames, fixed_frames,
+                        frame_selectors, straight_through, tau_at)
 from .latents import Latents, autoencoder, check_packing, decoder_tensors, repack
 from .nets import FrameScorer, least_frames, nets
 from .run import Job, cache_dir, digest
@@ -57,7 +58,8 @@ class LatentTable:
     ):
         self.device,self.lr = torch.device(device),lr
         need = 12*math.prod(shape)
-        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == 'cuda' else psutil.virtual_memory().available
+        free = (torch.cuda.mem_get_info(self.device)[0] if self.device.type == 'cuda'
+                else psutil.virtual_memory().available)
         self.folder = tempfile.TemporaryDirectory(dir=_made(cache_dir()),
                                                   prefix='latents-') if need > budget*free else None
         self.z,self.m,self.v,self.t = (self._zeros(n, s) for n,s in zip('zmvt', (shape, shape, shape, shape[:2])))
@@ -84,11 +86,11 @@ def _made(folder): folder.mkdir(parents=True, exist_ok=True); return folder
 class CompressaRecipe(Settings):
     "How VideoCompressa works; the defaults are the paper's"
     frames:int        = 4            # K, the frames kept of each video
-    steps:int         = 4            # Passes over the videos; 0 trains nothing: frames by an untrained scorer, latents as encoded
-    autoencoder:str   = 'taesd'      # A name for `autoencoder`; a tiny one is trained on the spot, aloud, where weights are missing
+    steps:int         = 4            # Passes over the videos; 0: frames by an untrained scorer, latents as encoded
+    autoencoder:str   = 'taesd'      # A name for `autoencoder`; where weights are missing a tiny one is trained, aloud
     net:str           = 'ConvNet2D'  # The understanding network: a name in `nets`
     select:str        = 'gumbel'     # A name in `frame_selectors`
-    scorer:str        = 'decoded'    # What the scorer sees: 'decoded' frames, the frames of the 'clips', or the 'latents'
+    scorer:str        = 'decoded'    # What the scorer sees: 'decoded' frames, frames of the 'clips', or the 'latents'
     mix:str           = 'frames'     # What Eq. 5 mixes: decoded 'frames', or 'latents', of which only K are decoded
     hard:bool         = False        # Straight-through: forward with the one frame that weighs most
     in_time:bool      = False        # Put the K draws into the order of time before the network sees them
@@ -103,7 +105,7 @@ class CompressaRecipe(Settings):
     batch:int         = 64           # Videos a step
     inner_steps:int   = 1            # Updates on each batch before the next
     task:float        = 1.           # Weight of the classification loss; 0 does without a network
-    fidelity:float    = 0.           # Weight of the mean squared error of the selected frames against the same mix of the original ones
+    fidelity:float    = 0.           # Weight of mean squared error of selected frames against the same mix of originals
     warm:int          = 0            # First passes in which latents do not move, only scorer and network
     augment:str       = 'none'       # What is done to the selected frames: a name in `augments`
     videos:str        = 'random'     # Which videos are kept where `vpc` is given: a name in `selectors`
@@ -118,9 +120,11 @@ def _check(train, r):
     if not 1 <= r.frames <= T:
         raise ValueError(f'frames={r.frames} of clips with {T} frame{"s"*(T != 1)}; keep 1 to {T}')
     if not (r.task or r.fidelity):
-        raise ValueError('task=0 and fidelity=0: nothing is left to optimise; give one of them, or steps=0 with the defaults')
+        raise ValueError('task=0 and fidelity=0: nothing is left to optimise; '
+                         'give one of them, or steps=0 with the defaults')
     if r.steps < 0 or r.batch < 1 or r.inner_steps < 1:
-        raise ValueError(f'steps={r.steps}, batch={r.batch}, inner_steps={r.inner_steps}: none of them can be less')
+        raise ValueError(f'steps={r.steps}, batch={r.batch}, inner_steps={r.inner_steps}: '
+                         'steps from 0, the others from 1')
     for field,known in dict(scorer=('decoded', 'clips', 'latents'), mix=('frames', 'latents')).items():
         if getattr(r, field) not in known: raise ValueError(f"{field}='{getattr(r, field)}': use {' or '.join(known)}")
     for registry,name in ((frame_selectors, r.select), (nets, r.net), (augments, r.augment), (selectors, r.videos)):
@@ -149,7 +153,8 @@ class Compression(Job):
 
     def __repr__(self):
         r,n = self.recipe,len(self.train)
-        return f'Compression of {n} videos to {r.frames} of {self.train.shape[0]} frames by {self.ae.name}, {r.select}, step {self.done/self.per_unit:.3g} of {r.steps}'
+        return (f'Compression of {n} videos to {r.frames} of {self.train.shape[0]} frames by {self.ae.name}, '
+                f'{r.select}, step {self.done/self.per_unit:.3g} of {r.steps}')
 
     @property
     # updates in one pass
@@ -187,7 +192,8 @@ def _encode(self:Compression):
         if not i[0]: self._tables(len(self.train), z.shape[1:])
         self.table.z[i.to(self.table.z.device)] = z.to(self.table.z.device)
     self.labels = self.train.labels.to(self.device)
-    self.feed   = Feed(self.train, self.device) if self.recipe.fidelity or self.learns and self.recipe.scorer == 'clips' else None
+    self.feed   = (Feed(self.train, self.device)
+                   if self.recipe.fidelity or self.learns and self.recipe.scorer == 'clips' else None)
     self.seconds['encode'] = time.perf_counter()-start
 
 @patch
@@ -289,7 +295,8 @@ def _backward(self:Compression, j, n, tau, gen, flips):
     z,y = self.table.rows(j).requires_grad_(),self.labels[j.to(self.device)]
     x,q,p = self.selected(z, j, tau, gen)
     loss,hits = self._understood(x, y, flips) if self.recipe.task else (x.new_zeros(len(x)),)*2
-    error = (x-expected_frames(self.feed(j), p.detach())).square().mean((1, 2, 3, 4)) if self.recipe.fidelity else x.new_zeros(len(x))
+    error = ((x-expected_frames(self.feed(j), p.detach())).square().mean((1, 2, 3, 4)) if self.recipe.fidelity
+             else x.new_zeros(len(x)))
     loss  = self.recipe.task*loss + self.recipe.fidelity*error
     (loss.sum()/n).backward()
     p = q.detach().softmax(1)
@@ -306,8 +313,10 @@ def _understood(self:Compression, x, y, gen):
 def _stop(self:Compression, loss):
     "Raise, with what was wrong and what to try"
     bad,n = (~loss.isfinite()).sum().item(),self.done+1
-    raise FloatingPointError(f'VideoCompressa diverged in update {n} (pass {self.done//self.per_unit+1}): {bad} of {len(loss)} losses are not finite, '
-        f'or a gradient is not. Nothing was moved by it; try a lower lr_net than {self.recipe.lr_net:g} or lr_latents than {self.recipe.lr_latents:g}')
+    raise FloatingPointError(f'VideoCompressa diverged in update {n} (pass {self.done//self.per_unit+1}): '
+                             f'{bad} of {len(loss)} losses are not finite, or a gradient is not. '
+                             f'Nothing was moved by it; try a lower lr_net than {self.recipe.lr_net:g} '
+                             f'or lr_latents than {self.recipe.lr_latents:g}')
 
 # %% ../nbs/40_videocompressa.ipynb #507f3cae
 @patch(as_prop=True)
