@@ -58,7 +58,8 @@ def net_features(
     "What an untrained network makes of each frame alone"
     with seeded(seed, 'weights'): model = nets[net](len(clips.classes), clips.shape).to(device).eval()
     if model.smallest[0] > 1:
-        raise ValueError(f"{net} wants {model.smallest[0]} frames at once; take a net that sees one frame, as ConvNet2D")
+        raise ValueError(f"{net} wants {model.smallest[0]} frames at once; "
+                         "take a net that sees one frame, as ConvNet2D")
     return lambda x: model.embed(x.flatten(0, 1)[:, None]).unflatten(0, x.shape[:2])
 
 # %% ../nbs/51_analyse.ipynb #1ee573cd
@@ -212,13 +213,13 @@ def redundancy(
     within,between = intra_correlation(f),inter_correlation(f, T//2)
     pairs = dict(frame=within[:, ~torch.eye(T, dtype=bool)], **{k: between[m] for k,m in pair_kinds(y, groups).items()})
     out = dict(clips=len(f), dim=f.shape[2], centred=centre, lags=by_lag(within).tolist())
-    out |= {f'corr_{k}': r.mean().item() for k,r in pairs.items()} | {f'worth_{k}': worth(r, T)
-                                                                      for k,r in pairs.items()}
+    out |= {f'corr_{k}': r.mean().item() for k,r in pairs.items()}
+    out |= {f'worth_{k}': worth(r, T) for k,r in pairs.items()}
     out |= {f'share_{k}': v for k,v in variance_shares(f, y, groups).items()}
     return out | _covers(f, y, seed, draws)
 
 def _covers(f, y, seed, draws):
-    "Errors by budget: k frames of every clip, as many in whole clips, and one frame for each clip of the set but k of each"
+    "Errors by budget: k frames of every clip, as many in whole clips, k each of as many clips as make one frame a clip"
     N,T,gen = int(y.bincount().max()),f.shape[1],generator(seed, 'cover')
     ks   = list(takewhile(lambda k: k <= min(N, T), (2**i for i in range(9))))
     mean = lambda n, k, times=draws: sum(cover_error(f, y, max(1, n), k, gen) for _ in range(times))/times
@@ -243,7 +244,7 @@ def matrices(
 
 # %% ../nbs/51_analyse.ipynb #c378f3cf
 def draw_lags(
-    rows,        # Table with `dataset`, `feature`, `corr_…`, and `lags` as text, numbers between blanks; rows of one panel are averaged
+    rows,        # Table: `dataset`, `feature`, `corr_…`, `lags` as text, split by blanks; a panel's rows are averaged
     size=1.75,   # Width of a panel, inches
 ):               # A matplotlib Figure
     "Correlation of two frames of a clip by their distance, and of two clips"

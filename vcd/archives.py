@@ -218,9 +218,10 @@ archives['ucf101_11c'] = Archive('ucf101_11c', _read_ucf101, {1: (1010, 401), 2:
 # %% ../nbs/14_archives.ipynb #2d62a632
 archives['trucf'] = Archive('trucf', _read_ucf101, {1: None, 2: None, 3: None}, 'not published',
     ucf_layout, files=ucf_files,
-    needs="trucf needs classes=[...], for its 50 classes were never published: they are those on which a net loses most "
-          "accuracy when every clip is replaced by one of its own frames, repeated. Train a net both ways on 'ucf101' "
-          "and give the 50 classes with the largest loss: `class_dynamics` and `most_dynamic` of vcd.teacher do it")
+    needs="trucf needs classes=[...], for its 50 classes were never published: they are those on which a net loses "
+          "most accuracy when every clip is replaced by one of its own frames, repeated. Train a net both ways on "
+          "'ucf101' and give the 50 classes with the largest loss: `class_dynamics` and `most_dynamic` of "
+          "vcd.teacher do it")
 
 # %% ../nbs/14_archives.ipynb #c2ff0462
 def coded_lists(
@@ -342,5 +343,5 @@ archives['ssv2'] = Archive('ssv2', _read_ssv2, {1: (168913, 24777)}, 'the annota
     'id.webm, and the three annotation files', key='stem',
     manual='Something-Something V2 is given to those who accept its licence: register at '
            'https://www.qualcomm.com/developer/software/something-something-v-2-dataset, fetch the labels and all '
-           'parts of the videos, join the parts (cat 20bn-something-something-v2-?? > ssv2.tgz), then unpack() both into '
-           'the root.')
+           'parts of the videos, join the parts (cat 20bn-something-something-v2-?? > ssv2.tgz), then unpack() both '
+           'into the root.')

@@ -182,7 +182,8 @@ def build_cache(
 # %% ../nbs/16_cache.ipynb #656f875e
 def _read_into(cache, what, root, files, todo, bad, reading):
     paths = [os.path.join(root, files[i][0]) for i in todo]
-    with progress(desc=what, total=cache.n, initial=cache.n-len(todo), unit='clip') as bar, contextlib.closing(read_clips(paths, **reading)) as clips:
+    with progress(desc=what, total=cache.n, initial=cache.n-len(todo), unit='clip') as bar, \
+         contextlib.closing(read_clips(paths, **reading)) as clips:
         try:
             for k,got in clips:
                 if isinstance(got, np.ndarray): cache.put(todo[k], got)
@@ -194,7 +195,7 @@ def _read_into(cache, what, root, files, todo, bad, reading):
 
 # %% ../nbs/16_cache.ipynb #57c8614f
 def tell(text:str):
-    "A line about what is going on, unless `VCD_QUIET=1`; on stderr, but in a notebook, where that looks like an error, below the cell"
+    "Say what goes on, unless `VCD_QUIET=1`: on stderr, or in a notebook, where that looks like an error, on stdout"
     if not quiet(): tqdm.write(text, file=sys.stdout if IN_NOTEBOOK else sys.stderr)
 
 # %% ../nbs/16_cache.ipynb #38c906db
@@ -202,21 +203,24 @@ def _announce(cache, what, todo):
     need,free = todo*cache.bytes, shutil.disk_usage(cache.folder.parent).free
     if need > free:
         raise OSError(errno.ENOSPC,
-                      f'{what}: the cache needs {human_bytes(need)}, and {human_bytes(free)} are free. Free some space, '
-                      'point VCD_CACHE or cache= elsewhere, or ask for fewer clips or smaller ones', str(cache.folder))
-    tell(f'{what}: decoding {todo} of {cache.n} clips into {cache.folder}: {human_bytes(need)} of the {human_bytes(free)} that are free')
+                      f'{what}: the cache needs {human_bytes(need)}, and {human_bytes(free)} are free. '
+                      'Free some space, point VCD_CACHE or cache= elsewhere, or ask for fewer clips or smaller ones',
+                      str(cache.folder))
+    tell(f'{what}: decoding {todo} of {cache.n} clips into {cache.folder}: '
+         f'{human_bytes(need)} of the {human_bytes(free)} that are free')
 
 def _disk_error(e, cache, what):
     if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): return e
     return OSError(e.errno,
-                   f'{what}: the disk is full. The clips that are in the cache are kept: free some space and call again to go on, '
-                   'or point VCD_CACHE or cache= elsewhere', str(cache.folder))
+                   f'{what}: the disk is full. The clips that are in the cache are kept: free some space and call '
+                   'again to go on, or point VCD_CACHE or cache= elsewhere', str(cache.folder))
 
 def _check_bad(cache, what, files, share, early=False):
     k,few = len(cache.bad), itertools.islice(cache.bad.items(), 3)
     if k <= max(share*cache.n, 20*early) and (early or k < cache.n): return
     named = '; '.join(f'{files[i][0]}: {why}' for i,why in few) + '; …'*(k > 3)
-    raise ValueError(f'{what}: {k} of {cache.n} clips cannot be read, more than the share of bad={share} that is let pass. {named}. '
+    raise ValueError(f'{what}: {k} of {cache.n} clips cannot be read, more than the share of bad={share} that is let '
+                     f'pass. {named}. '
                      'Replace them, or let more pass with bad=; those that could be read are kept')
 
 # %% ../nbs/16_cache.ipynb #ba666c0d

@@ -89,7 +89,8 @@ class ClipSet:
         if self.soft and self.labels.shape[1] != c:
             raise ValueError(f'soft labels over {self.labels.shape[1]} classes, but {c} class names')
         if n and not self.soft and not (0 <= self.labels.min() and self.labels.max() < c):
-            raise ValueError(f'labels run from {self.labels.min()} to {self.labels.max()}, but there are {c} classes: 0 to {c-1}')
+            raise ValueError(f'labels run from {self.labels.min()} to {self.labels.max()}, '
+                             f'but there are {c} classes: 0 to {c-1}')
 
     def __len__(self): return len(self.labels)
 
@@ -101,7 +102,8 @@ class ClipSet:
     # (N,) true classes; of soft labels those that `meta` knows, or the likeliest
     def hard(self):
         true = self.meta.get('clips', {}).get('class') if self.soft else None
-        return self.labels if not self.soft else self.labels.argmax(1) if true is None else torch.tensor(true, device=self.labels.device)
+        return (self.labels if not self.soft else self.labels.argmax(1) if true is None
+                else torch.tensor(true, device=self.labels.device))
     @property
     def device(self): return next(iter(self.store.values())).device
     @property
@@ -168,7 +170,7 @@ def draw_clips(
 def fingerprint(
     train:ClipSet,  # Any set
 )->str:             # Ten characters
-    "A name for the content of a set: labels, clip names, and the stored numbers (of large tensors, 65,536 evenly spaced)"
+    "A name for labels, clip names and stored numbers (of large tensors 65,536, evenly spaced)"
     h = hashlib.sha256()
     for k,v in sorted({**train.store, 'labels': train.labels}.items()):
         step = 1 if v.numel() <= 2**24 else v.numel()//2**16 | 1   # odd, so as not to walk along one column
@@ -209,7 +211,8 @@ def load(
     if not isinstance(head, dict):
         raise ValueError(f'{path} is a safetensors file, but not a set saved by vcd: it has no header')
     if head.get('format', 0) > format_version:
-        raise ValueError(f"{path} has format {head['format']}, newer than this vcd reads ({format_version}); upgrade vcd")
+        raise ValueError(f"{path} has format {head['format']}, newer than this vcd reads ({format_version}); "
+                         "upgrade vcd")
     return _rebuild(path, head, tensors)
 
 def _rebuild(path, head, tensors):

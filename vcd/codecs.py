@@ -89,7 +89,8 @@ def pick(self:ClipSet,
     at = at.expand(len(self), -1) if at.ndim == 1 else at
     T  = self.shape[0]
     if len(at) != len(self) or at.numel() and not (0 <= at.min() and at.max() < T):
-        raise ValueError(f'frame numbers {tuple(at.shape)} from {at.min()} to {at.max()}; this is {len(self)} clips of {T} frames')
+        raise ValueError(f'frame numbers {tuple(at.shape)} from {at.min()} to {at.max()}; '
+                         f'this is {len(self)} clips of {T} frames')
     # frames of picked frames: one list of numbers
     codec = self.codec if isinstance(self.codec, Picked) else Picked(self.codec)
     if codec is self.codec: at = self.store['pick'].cpu().gather(1, at.long())
@@ -147,7 +148,8 @@ def cut_videos(
     each = torch.as_tensor(resolution).long().expand(videos)
     each = torch.where(each == 0, frames, each)
     if odd := sorted({*each.tolist()} - {*divisors(frames)}):
-        raise ValueError(f'a video of {frames} frames cannot be cut into segments of {odd[0]}; use one of {divisors(frames)}')
+        raise ValueError(f'a video of {frames} frames cannot be cut into segments of {odd[0]}; '
+                         f'use one of {divisors(frames)}')
     n     = frames//each
     video = torch.arange(videos).repeat_interleave(n)
     start = (torch.arange(len(video))-(n.cumsum(0)-n)[video])*each[video]
@@ -189,7 +191,7 @@ class Partition:
 # %% ../nbs/20_codecs.ipynb #1c1a8380
 @codecs('keyframes')
 class KeyFrames(Pixels):
-    "Keys of all clips in a row: `frames` (M,C,H,W), `times` (M,), ascending within a clip, and `counts` (N,), how many each has"
+    "Keys of all clips in a row: `frames` (M,C,H,W), `times` (M,) that rise in a clip, `counts` (N,) of its keys"
     name,fields = 'keyframes',('frames', 'times', 'counts')
     def __init__(self,
         length:int,               # T, the frames of a clip when it is decoded
@@ -204,7 +206,8 @@ class KeyFrames(Pixels):
     def count(self, store):
         times,n,T = store['times'],store['counts'],self.config['length']
         if not len(times) == len(store['frames']) == n.sum() or (n < 1).any():
-            raise ValueError(f"{len(store['frames'])} key frames, {len(times)} times, counts that add up to {n.sum()}: one time a frame, one frame a clip or more")
+            raise ValueError(f"{len(store['frames'])} key frames, {len(times)} times, counts that add up to {n.sum()}: "
+                             "one time a frame, one frame a clip or more")
         new = torch.zeros_like(times, dtype=torch.bool).index_fill(0, self.first(store).long(), True)
         end = new.roll(-1) & ~new   # a clip's last key, where it has two or more
         if (times[new] != 0).any() or (times[end] != T-1).any() or (times[1:] <= times[:-1])[~new[1:]].any():
@@ -212,7 +215,8 @@ class KeyFrames(Pixels):
         return len(n)
 
     def take(self, store, idx):
-        idx  = torch.arange(len(store['counts']))[idx.cpu() if isinstance(idx, Tensor) else idx].to(store['counts'].device)
+        idx  = (torch.arange(len(store['counts']))[idx.cpu() if isinstance(idx, Tensor) else idx]
+                .to(store['counts'].device))
         n,at = store['counts'][idx].long(),self.first(store)[idx]
         rows = (at-n.cumsum(0)+n).repeat_interleave(n) + torch.arange(int(n.sum()), device=n.device)
         return dict(frames=store['frames'][rows], times=store['times'][rows], counts=store['counts'][idx])
@@ -231,7 +235,7 @@ def keys(self:KeyFrames,
 @patch
 def between(self:KeyFrames,
     store:dict,  # `frames`, `times`, `counts`
-)->tuple:        # Rows of `frames` of the keys to the left and to the right, and the left one's weight alpha, each (N,T)
+)->tuple:        # Rows of `frames` of the keys to the left and right, and the left one's weight alpha, each (N,T)
     "Between which keys each frame lies, and where"
     first,n = self.first(store)[:, None],store['counts'][:, None]
     left  = first + self.keys(store).cumsum(1)-1
@@ -269,7 +273,7 @@ def even_times(
 def encode(self:KeyFrames,
     x:Tensor,             # Clips in [0,1], shape (N,T,C,H,W)
     dtype=torch.float32,  # As for `Pixels`
-    at=None,              # Frame numbers of the keys: (k,) for all clips alike, or a list of one such list a clip; None for the first and the last
+    at=None,              # Key frame numbers: (k,) for all clips, or a list of one list a clip; None: first and last
 )->dict:                  # The store
     "Keep some frames of each clip"
     at = even_times(len(x[0]), min(2, len(x[0]))) if at is None else at

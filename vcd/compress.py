@@ -46,7 +46,9 @@ def prune(
     if not hasattr(getattr(ae.model, 'decoder', None), 'layers'):
         raise ValueError(f"'{ae.name}' is no AutoencoderTiny; only that can be pruned here")
     new = copy.copy(ae)
-    new.model,new.travels,new.name = copy.deepcopy(ae.model),True,f'{ae.name}, {share:.0%} of {scope} channels pruned{", healed" if heal is not None else ""}'
+    new.model,new.travels,new.name = (copy.deepcopy(ae.model), True,
+                                      f'{ae.name}, {share:.0%} of {scope} channels pruned'
+                                      f'{", healed" if heal is not None else ""}')
     new.arch = getattr(ae, 'arch', None) or dict(width=ae.model.config.decoder_block_out_channels[0],
                                                  latents=ae.model.config.latent_channels)
     for writers,readers in _groups(new.model.decoder, scope): _cut(writers, readers, share)

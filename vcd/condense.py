@@ -113,8 +113,9 @@ methods['tsgf'] = tsgf
 methods.update({k: partial(tsgf, **tsgf_parts[k]) for k in ('bn', 'sre2l', 'sre2l_frames', 'taught')})
 
 # %% ../nbs/47_condense.ipynb #296dc40e
+# Entries of `meta` that tell of a set's making
 told = set('''method vpc condense_seed params versions condense_s condense_peak_mb index init init_index start_s loss
-    steps updates stage_s by_pass keys inserted resolutions policy teacher training curves movies'''.split())   # in `meta`
+    steps updates stage_s by_pass keys inserted resolutions policy teacher training curves movies'''.split())
 
 def as_data(
     train:ClipSet,  # Any set, also one that was made
@@ -188,7 +189,7 @@ def movies(
     bytes:int=None,     # Of the saved file: a budget to fill; None for fixed settings
     codec:str='h264',   # A name in `coders`
     crf:float=None,     # Quality (less is finer), where no budget says it; None is 28; with `bytes` a ValueError
-    size:int=None,      # Height of the stored frames in pixels; None is the clips' own, or what a budget makes best use of
+    size:int=None,      # Height of stored frames in pixels; None is the clips' own, or what a budget makes best use of
     frames:int=None,    # Stored frames of a clip; None is all, or what a budget makes best use of
     select:str='random',# A name in `selectors`
     floor:float=26.,    # PSNR in dB below which a budget buys no more clips
@@ -205,7 +206,8 @@ def movies(
         return small
     told_of = ClipSet(train.store, train.labels, train.classes, train.codec, train.meta | (header or {}))
     small = fit_budget(told_of, bytes, seed, codec, vpc, size and (size,), frames and (frames,), floor, pick)
-    small.meta = {k: v for k,v in small.meta.items() if k not in (header or {})} | dict(vpc=len(small)//len(small.classes))
+    small.meta = ({k: v for k,v in small.meta.items() if k not in (header or {})}
+                  | dict(vpc=len(small)//len(small.classes)))
     return small
 
 methods['movies_av1'] = partial(movies, codec='av1')

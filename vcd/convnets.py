@@ -75,7 +75,8 @@ class VideoNet(nn.Module):
 
     def frames(self, x):
         if x.ndim != 5 or x.shape[2:] != self.shape[1:]:
-            raise ValueError(f"{type(self).__name__} was built for clips N,T,{','.join(map(str, self.shape[1:]))}, not {tuple(x.shape)}")
+            raise ValueError(f"{type(self).__name__} was built for clips N,T,{','.join(map(str, self.shape[1:]))}, "
+                             f"not {tuple(x.shape)}")
         return self.normalise(centre_crop(x, self.size))
 
     def embed(self, x):   return self.features(x).flatten(1)

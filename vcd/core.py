@@ -41,7 +41,8 @@ class Registry(dict):
     def __missing__(self, name):
         near  = difflib.get_close_matches(str(name), map(str, self), n=1, cutoff=.5)
         guess = f" Did you mean '{near[0]}'?" if near else ''
-        raise UnknownName(f"unknown {self.kind} '{name}'.{guess} Known: {', '.join(self) or 'none yet'}.{self.hint and ' '+self.hint}")
+        raise UnknownName(f"unknown {self.kind} '{name}'.{guess} Known: {', '.join(self) or 'none yet'}."
+                          f"{self.hint and ' '+self.hint}")
 
     def __repr__(self):
         what,*of = self.kind.split(' of ', 1)

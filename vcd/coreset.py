@@ -38,7 +38,7 @@ def check_vpc(
 def per_class(
     train:ClipSet,  # The set to choose from
     vpc:int,        # Clips per class
-    pick,           # Called with the indices (n,) of a class and its name: positions among them, best first, `vpc` or more
+    pick,           # Called with indices (n,) of a class and its name: positions among them, best first, `vpc` or more
 )->Tensor:          # Indices into `train`, shape (n_classes*vpc,)
     "Pick `vpc` clips of every class, one class after another"
     check_vpc(train, vpc)
@@ -51,7 +51,7 @@ selectors = Registry('selector')
 def selector(
     name:str,  # Its name in `selectors`
 ):
-    "Enter `fn(train, vpc, seed, device, …)` into `selectors`; what it was spared by the cache is added to its measured cost"
+    "Enter `fn(train, vpc, seed, device, …)` into `selectors`; what a cache spared it is added to its cost"
     def add(fn):
         @wraps(fn)
         def timed(train, vpc, seed=0, device='auto', **hp):

@@ -35,7 +35,8 @@ def list_tree(
         files = sorted(o for o in (folder/c).iterdir() if o.suffix.lower() in video_endings
                        and not o.name.startswith('.'))
         if not files:
-            raise ValueError(f'{folder/c}: no videos in this class folder; put clips there, remove it, or name the others by classes=')
+            raise ValueError(f'{folder/c}: no videos in this class folder; '
+                             'put clips there, remove it, or name the others by classes=')
         clips += [(o.relative_to(root or folder).as_posix(), c) for o in files]
     return clips
 
@@ -71,8 +72,9 @@ def hold_out(
             out.add(g)
     train,test = ([o for o in clips if (groups[o[0]] in out) == t] for t in (False, True))
     if lost := [c for c in by if c not in dict(map(reversed, train))]:
-        raise ValueError(f"class '{lost[0]}' cannot be split: nothing is left of its {len(by[lost[0]])} clips to train on. "
-                         "It needs clips of two groups at least; add some, or make train/ and test/ folders yourself")
+        raise ValueError(f"class '{lost[0]}' cannot be split: nothing is left of its {len(by[lost[0]])} clips to "
+                         "train on. It needs clips of two groups at least; add some, or make train/ and test/ folders "
+                         "yourself")
     return train, test
 
 def _by_class(clips):
@@ -127,7 +129,8 @@ def narrow(
         own = by.get(c, [])
         least = min(len(by.get(o, [])) for o in classes)
         if n and len(own) < n:
-            raise ValueError(f"per_class={n}, but class '{c}' has {len(own)} clips to train on; ask for at most {least}")
+            raise ValueError(f"per_class={n}, but class '{c}' has {len(own)} clips to train on; "
+                             f"ask for at most {least}")
         kept += [(o, c) for o in (spread(own, n, group) if n else sorted(own))]
     return kept
 
@@ -136,7 +139,7 @@ class Dataset:
     "Where the lists of a dataset come from; call it for its train and test sets"
     def __init__(self,
         name:str,        # Its name, and its folder's under `data_dir()`
-        lists,           # Function of (root, split, group, classes) and options, to train and test list, classes, and a note
+        lists,           # Function of (root, split, group, classes) and options, to train and test list, classes, note
         group:str=None,  # The part of a file's name that clips of one source video share
         get:str='',      # How to come by it: for the error of a missing folder
         within:str='',   # The dataset that it is a part of, and in whose folder it may lie
@@ -146,7 +149,8 @@ class Dataset:
         "The folder: `root`, or its name (or that of the whole that it is part of) under `data_dir()`"
         here = [Path(root)] if root else [data_dir(o) for o in (self.name, self.within) if o]
         if found := next((o for o in here if o.is_dir()), None): return found
-        raise FileNotFoundError(f'{here[0]}: no such folder. {self.get} (Pass root=, or set VCD_DATA to the folder that holds {self.name}/)')
+        raise FileNotFoundError(f'{here[0]}: no such folder. {self.get} '
+                                f'(Pass root=, or set VCD_DATA to the folder that holds {self.name}/)')
 
     def __repr__(self): return f'Dataset {self.name}'
 
@@ -203,7 +207,8 @@ def read_set(
     labels = torch.tensor([number[clips[i][1]] for i in rows])
     lost   = [c for c in classes if number[c] not in {*labels.tolist()}]
     if lost and meta['part'] == 'train':
-        raise ValueError(f"{root}: class '{lost[0]}' has no {meta['part']} clip that can be read; replace its clips, or leave it out by classes=")
+        raise ValueError(f"{root}: class '{lost[0]}' has no {meta['part']} clip that can be read; "
+                         "replace its clips, or leave it out by classes=")
     facts = dict(name=[files[i][0] for i in rows], bytes=[files[i][1] for i in rows])
     named = {files[i][0]: why for i,why in bad.items()}
     return ClipSet(dict(frames=x), labels, classes,

@@ -112,7 +112,7 @@ class DavidRecipe(MatchRecipe):
     reward_clips:int = 64           # Real clips of each class behind a reward
     teacher_net:str  = ''           # A name in `nets`; '' for `net`
     teaching:dict    = None         # Fields of the teacher's `Recipe`, where not the defaults
-    balance:bool     = False        # List the clips of classes that have fewer as often as it takes to give all classes as many; ours
+    balance:bool     = False        # List clips of smaller classes repeatedly, so that all classes have as many; ours
 
     @property
     def early(self): return max(1, int(self.beta*self.steps+.5))   # Eq. 5
@@ -203,7 +203,8 @@ class DAViD(Job):
         self.near   = Feed(train, self.device).clips   # on the device once, for all rounds
         self.shared = dict(seed=seed)                  # what a source of networks keeps
         self.inner  = self.environment()
-        self.seconds['policy' if self.searched else 'synthesis'] += time.perf_counter()-begun+self.inner.small.meta['start_s']
+        self.seconds['policy' if self.searched else 'synthesis'] += (time.perf_counter()-begun
+                                                                     +self.inner.small.meta['start_s'])
 
     def __repr__(self):
         return f'DAViD of {self.vpc} videos a class, resolutions {self.choices}, update {self.done} of {self.total}'

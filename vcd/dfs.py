@@ -36,7 +36,8 @@ def mixing(
     "The weights of Eq. 3, by place"
     left,right,a = codec.between(store)
     zero = torch.zeros(*a.shape, a.shape[1], device=a.device)
-    return zero.scatter_add(2, store['times'][left].long()[..., None], a[..., None]).scatter_add(2, store['times'][right].long()[..., None], 1-a[..., None])
+    return (zero.scatter_add(2, store['times'][left].long()[..., None], a[..., None])
+                .scatter_add(2, store['times'][right].long()[..., None], 1-a[..., None]))
 
 def key_products(
     G:Tensor,           # From `frame_products`
@@ -83,7 +84,8 @@ def choose(
     fires = free & (left > bar) & (right > bar)
     n     = fires.sum(1) if every else fires.any(1).long()
     if room is not None: n = n.minimum(room.clamp_min(0))
-    score = (left+right).masked_fill(~fires, -torch.inf) if pick == 'negative' else torch.rand(free.shape, generator=gen).to(left).masked_fill(~free, -1.)
+    score = ((left+right).masked_fill(~fires, -torch.inf) if pick == 'negative'
+             else torch.rand(free.shape, generator=gen).to(left).masked_fill(~free, -1.))
     order = score.argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(free).scatter(1, order, torch.arange(free.shape[1], device=free.device) < n[:, None])
 
@@ -114,7 +116,8 @@ def check_dfs(
 ):
     "Refuse what cannot work, in words"
     if length < 3:
-        raise ValueError(f'clips of {length} frame{"s"*(length > 1)}: there is nothing to insert between the first and the last; DFS wants 3 frames or more')
+        raise ValueError(f'clips of {length} frame{"s"*(length > 1)}: there is nothing to insert '
+                         'between the first and the last; DFS wants 3 frames or more')
     if not 2 <= r.frames <= length:
         raise ValueError(f'frames={r.frames}: clips of {length} frames can begin with 2 to {length} keys')
     if min(r.warm, r.cool) < 0 or r.warm+r.cool > 1:
@@ -141,7 +144,8 @@ class DFS(Matching):
         r = (recipe or self.Recipe()).change(**changes)
         check_dfs(train.shape[0], r)
         if small.codec.name != 'keyframes':
-            raise ValueError(f"{small!r}: DFS moves sets of the codec 'keyframes'; start from start_set(train, vpc, store='keyframes')")
+            raise ValueError(f"{small!r}: DFS moves sets of the codec 'keyframes'; "
+                             "start from start_set(train, vpc, store='keyframes')")
         if (small.store['counts'] < 2).any(): raise ValueError('a clip with a single key has nothing to insert between')
         super().__init__(train, small, r, seed, device, self._watch)
         self.also,self.G = look,torch.zeros(len(small), *[train.shape[0]]*2, device=self.device)
@@ -252,7 +256,8 @@ def key_counts(
     m   = small.meta
     now = torch.tensor(m['keys'])
     new = torch.zeros(m['updates']+1, len(now), dtype=torch.long)
-    new.index_put_((torch.tensor(m['inserted']['update'], dtype=torch.long), torch.tensor(m['inserted']['video'], dtype=torch.long)), torch.tensor(1), accumulate=True)
+    new.index_put_((torch.tensor(m['inserted']['update'], dtype=torch.long),
+                    torch.tensor(m['inserted']['video'], dtype=torch.long)), torch.tensor(1), accumulate=True)
     return now-new.sum(0) + new.cumsum(0)
 
 def show_keys(

@@ -114,7 +114,8 @@ def fetch(
         why = _attempt(url, part, bytes, timeout)
         if not why: return _accept(url, part, path, checksum)
         if i < tries - 1: time.sleep(pause*2**i)
-    have = f'; {human_bytes(part.stat().st_size)} are kept, and the next call goes on from there' if part.exists() else ''
+    have = (f'; {human_bytes(part.stat().st_size)} are kept, and the next call goes on from there' if part.exists()
+            else '')
     raise FetchError(f'{url} failed {tries} times ({why}){have}')
 
 # %% ../nbs/15_download.ipynb #2cb02f39

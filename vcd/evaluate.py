@@ -116,7 +116,7 @@ def evaluate(
     seeds=None,           # How many networks, or their seeds; None for the recipe's own number
     train:ClipSet=None,   # The full training set, to count storage against
     device='auto',        # Where
-    sampling=None,        # Which frames of test clips, where the set keeps fewer: names in `test_samplings`, the first for `top1`; None for all that apply
+    sampling=None,        # Names in `test_samplings`, if sets keep fewer frames; first for `top1`; None: all that apply
     checkpoint=None,      # A file to go on from when interrupted, see `fit`
 )->list:                  # One row (dict) per seed
     "Train fresh networks on `small`, test them, count what `small` costs"
@@ -133,7 +133,8 @@ def evaluate(
                  recipe=recipe if isinstance(recipe, str) else 'custom')
     ways  = _ways(sets, tests, net, sampling, device)
     first = next(iter(ways.values()))
-    look  = lambda e, ens: ens.notes.append(accuracy(ens, first, r)) if r.test_every and (e+1) % r.test_every == 0 else None
+    look  = lambda e, ens: (ens.notes.append(accuracy(ens, first, r))
+                            if r.test_every and (e+1) % r.test_every == 0 else None)
     ens   = fit(net, [_stretched(o, net) for o in sets], seeds, r, device, on_epoch=look, checkpoint=checkpoint)
     each  = {way: accuracy(ens, shown, r) for way,shown in ways.items()}
     last  = next(iter(each.values()))
@@ -157,7 +158,8 @@ def _check(sets, tests):
     "Sets and test sets must speak of the same classes and shapes"
     for o in (*sets, *tests):
         if o.classes != sets[0].classes:
-            raise ValueError(f'the sets differ in their classes: {sets[0].classes} and {o.classes}; load both with the same list')
+            raise ValueError(f'the sets differ in their classes: {sets[0].classes} and {o.classes}; '
+                             'load both with the same list')
     for o in tests:
         if o.shape[1:] != sets[0].shape[1:]:
             raise ValueError(f'the set has frames of {sets[0].shape[1:]}, the test set of {o.shape[1:]}')

@@ -177,15 +177,18 @@ def _pretrained(name, source):
     if folder.is_dir():
         try: return get(folder, subfolder=sub if not source.folder and sub else None)
         except Exception as e:
-            raise ValueError(f"autoencoder '{name}': {folder} cannot be read as {source.cls} ({_first_line(e)}); fetch it anew") from e
+            raise ValueError(f"autoencoder '{name}': {folder} cannot be read as {source.cls} ({_first_line(e)}); "
+                             "fetch it anew") from e
     try: return get(hub, subfolder=sub or None, local_files_only=True)
     except Exception: reason = _offline()
     if not reason:
         try: return get(hub, subfolder=sub or None)
         except Exception as e: reason = _first_line(e)
-    remedy = f'Set VCD_WEIGHTS to the folder that holds {source.folder}' if source.folder else 'Give a folder that exists'
+    remedy = (f'Set VCD_WEIGHTS to the folder that holds {source.folder}' if source.folder
+              else 'Give a folder that exists')
     raise MissingWeights(f"autoencoder '{name}': there is no folder {folder}, and {hub} is not to be had: {reason}. "
-                         f"{remedy}, or run with a network; or train a small one here: autoencoder('{name}', fallback=frames)")
+                         f"{remedy}, or run with a network; or train a small one here: "
+                         f"autoencoder('{name}', fallback=frames)")
 
 def _get(cls, *a, **k):
     "`from_pretrained`, safetensors only, without its client's warnings to itself"
@@ -221,7 +224,8 @@ def autoencoder(
 
 def _source(name):
     if name.startswith('tiny('):
-        raise ValueError(f"'{name}' was trained for one set and is saved with it; train another: autoencoder('tiny', fallback=frames)")
+        raise ValueError(f"'{name}' was trained for one set and is saved with it; "
+                         "train another: autoencoder('tiny', fallback=frames)")
     if not name.startswith('diffusers:'): return autoencoders[name]
     if name.count(':') < 2: raise ValueError(f"'{name}': write diffusers:<Class>:<folder or hub id>")
     _,cls,where = name.split(':', 2)
@@ -248,8 +252,10 @@ def train_tiny(
     fit_frames(model, model.parameters(), frames, steps, batch, crop, lr, generator(seed, 'crops'))
     ae = Autoencoder('tiny(trained here)', model, dev, precision, travels=True)
     ae.arch = dict(width=width, latents=latents)
-    ae.note = (f'tiny autoencoder, trained here on {len(frames)} frames: {steps} steps, {time.perf_counter()-start:.1f} s, '
-               f'{psnr(ae.decode(ae.encode(frames[:64, None]), (1, *frames.shape[-2:])), frames[:64, None]).mean():.1f} dB on them, seed {seed}')
+    ae.note = (f'tiny autoencoder, trained here on {len(frames)} frames: {steps} steps, '
+               f'{time.perf_counter()-start:.1f} s, '
+               f'{psnr(ae.decode(ae.encode(frames[:64, None]), (1, *frames.shape[-2:])), frames[:64, None]).mean():.1f}'
+               f' dB on them, seed {seed}')
     print(ae.note)
     return ae
 
@@ -283,7 +289,8 @@ def some_frames(
 )->Tensor:      # (n,3,H,W) in [0,1]
     "At most `most` frames (n,3,H,W), spread evenly over what is given"
     if o is None:
-        raise ValueError("'tiny' is trained on the dataset's own frames: autoencoder('tiny', fallback=frames or a ClipSet)")
+        raise ValueError("'tiny' is trained on the dataset's own frames: "
+                         "autoencoder('tiny', fallback=frames or a ClipSet)")
     if isinstance(o, ClipSet): o = o.clips(torch.linspace(0, len(o)-1, min(len(o), most)).long().unique()).detach()
     o = o.flatten(0, 1) if o.ndim == 5 else o
     return o[torch.linspace(0, len(o)-1, min(len(o), most), device=o.device).long()].clamp(0, 1)
@@ -352,7 +359,8 @@ def _components(x, keep):
 def _pca(z, r):
     rows = z.flatten(2).flatten(0, 1)
     mean,basis = _components(rows, max(1, int(r*rows.shape[1])))
-    return ((rows-mean)@basis).unflatten(0, z.shape[:2])[..., None, None], dict(mean=mean, basis=basis, like=torch.tensor(z.shape[2:], dtype=torch.int32))
+    return (((rows-mean)@basis).unflatten(0, z.shape[:2])[..., None, None],
+            dict(mean=mean, basis=basis, like=torch.tensor(z.shape[2:], dtype=torch.int32)))
 
 packings['pca'] = Packing(_pca, lambda z, s: (z[..., 0, 0]@s['basis'].T+s['mean']).unflatten(2, s['like'].tolist()),
                           .75)
@@ -442,12 +450,14 @@ class Latents:
         z,c = self.unpack(store),self.config
         params = {k[8:]: v.float() for k,v in store.items() if k.startswith('decoder.')}
         if c['arch'] and not params:
-            raise ValueError(f"this set needs its own decoder ({c['autoencoder']}), and the store has none of its weights")
+            raise ValueError(f"this set needs its own decoder ({c['autoencoder']}), "
+                             "and the store has none of its weights")
         return self.model(z.device).decode(z, (store['times'].shape[1], *c['size']), params)
 
     def model(self, device='auto')->Autoencoder:
         "The autoencoder; one that travels is bare, its decoder being in the store"
-        ae = _bare(json.dumps(self.config['arch']), str(device)) if self.config['arch'] else autoencoder(self.config['autoencoder'], device=device)
+        ae = (_bare(json.dumps(self.config['arch']), str(device)) if self.config['arch']
+              else autoencoder(self.config['autoencoder'], device=device))
         ae.precision = self.precision
         return ae
 

@@ -218,7 +218,8 @@ def check_run(
     try: kept = read_json(point.folder/'config.json')
     except OSError: raise ValueError('the notebook made no `Run(..., out=out)`, so nothing was kept') from None
     if kept['experiment'] != point.experiment:
-        raise ValueError(f"the notebook is {point.experiment}, its Run is called '{kept['experiment']}'; give both one name")
+        raise ValueError(f"the notebook is {point.experiment}, its Run is called '{kept['experiment']}'; "
+                         "give both one name")
     if kept['point'] != point.id:
         raise ValueError(f"the notebook's `Run(...)` {_difference(kept['params'], point.params)}")
     if not (point.folder/'row.json').exists(): raise ValueError('the notebook ended without `run.save(rows)`')

@@ -27,7 +27,8 @@ def from_extra(
     "Import a package that vcd does without, or say how to get it"
     try: return importlib.import_module(module)
     except ImportError as e:
-        raise ImportError(f"{why} wants `{module.split('.')[0]}` ({e}): pip install 'vcd[{extra}]', or '.[{extra}]' in a checkout") from e
+        raise ImportError(f"{why} wants `{module.split('.')[0]}` ({e}): "
+                          f"pip install 'vcd[{extra}]', or '.[{extra}]' in a checkout") from e
 
 # %% ../nbs/53_motion.ipynb #bd533a87
 def optical_flow(

@@ -54,8 +54,9 @@ def find_coder(
         try: av.codec.Codec(name, mode)
         except av.codec.codec.UnknownCodecError:
             rest = [k for k in coders if k != codec]
-            raise ValueError(f"codec '{codec}' needs the {what} '{name}', which the FFmpeg of this PyAV ({av.__version__}) lacks; "
-                             f"install a build that has it (`pip install --upgrade av`), or use codec='{rest[0]}'") from None
+            raise ValueError(f"codec '{codec}' needs the {what} '{name}', which the FFmpeg of this PyAV "
+                             f"({av.__version__}) lacks; install a build that has it (`pip install --upgrade av`), "
+                             f"or use codec='{rest[0]}'") from None
     return c
 
 def _units(stream, which, format):
@@ -103,7 +104,7 @@ def decode_stream(
 # %% ../nbs/27_movies.ipynb #6debdea6
 @codecs('video')
 class Video:
-    "Encoded clips: `bits` (B,), `sizes` of the streams (S,), `header`, and where streams hold many clips their `place` (N,2)"
+    "Encoded clips: `bits` (B,), `sizes` of streams (S,), `header`; `place` (N,2) where a stream holds many clips"
     name,fields = 'video',('bits', 'sizes', 'header')
     def __init__(self,
         shape,         # (T,C,H,W) of the clips when decoded
@@ -120,7 +121,8 @@ class Video:
     def count(self, store):
         place,n = store.get('place'),len(store['sizes'])
         if store['sizes'].sum() != len(store['bits']):
-            raise ValueError(f"{len(store['bits'])} bytes, but streams of {store['sizes'].sum()} in all; the set was cut off or joined by hand")
+            raise ValueError(f"{len(store['bits'])} bytes, but streams of {store['sizes'].sum()} in all; "
+                             "the set was cut off or joined by hand")
         if place is not None and len(place) and not (0 <= place.min() and place[:, 0].max() < n):
             raise ValueError(f'clips in streams that are not there, of {n}')
         return n if place is None else len(place)
@@ -203,7 +205,8 @@ class Trials:
 
     def _pack(self, crf, joined):
         x,c  = self.x,self.clips
-        own  = [i for i in map(c.of_class, range(len(c.classes))) if len(i)] if joined else torch.arange(len(c))[:, None]
+        own  = ([i for i in map(c.of_class, range(len(c.classes))) if len(i)] if joined
+                else torch.arange(len(c))[:, None])
         made = [encode_stream(x[i.cpu()].flatten(0, 1), self.codec, crf, self.fps) for i in own]
         same = len({h for h,_ in made}) == 1   # else each stream keeps its own
         bits = [b if same else h+b for h,b in made]

@@ -69,7 +69,8 @@ def frechet_distance(
     if min(len(a), len(b)) < 2: raise ValueError(f'{len(a)} and {len(b)} clips: a covariance wants two or more')
     za,zb = _root(a),_root(b)
     cross = torch.linalg.svdvals(za@zb.T).sum()
-    return max(0., ((a.double().mean(0)-b.double().mean(0)).square().sum() + za.square().sum() + zb.square().sum() - 2*cross).item())
+    means = (a.double().mean(0)-b.double().mean(0)).square().sum()
+    return max(0., (means + za.square().sum() + zb.square().sum() - 2*cross).item())
 
 def _root(f):
     "A matrix Z with ZᵀZ the covariance, of no more rows than needed"
@@ -155,7 +156,7 @@ def umap_points(x, seed, neighbours=15, apart=.1):
 
 @embeddings('tsne')
 def tsne_points(x, seed, perplexity=30):
-    "t-SNE (van der Maaten and Hinton, 2008), begun at the principal components: `perplexity` is about the number of neighbours"
+    "t-SNE (van der Maaten and Hinton, 2008), from the principal components on; `perplexity`: neighbours, roughly"
     return from_extra('sklearn.manifold', 't-SNE').TSNE(perplexity=min(perplexity, (len(x)-1)/3),
                                                         init='pca', random_state=seed).fit_transform(x)
 

@@ -158,6 +158,8 @@ def net_key(
 )->str:             # Its name, and ten characters of its shapes
     "A name for an architecture, to keep its trained weights under"
     name = net_name(net)
-    if name == '<lambda>': raise ValueError(f'{net!r} has no name that its weights could be kept under; enter it into `nets` and give that name')
+    if name == '<lambda>':
+        raise ValueError(f'{net!r} has no name that its weights could be kept under; '
+                         'enter it into `nets` and give that name')
     with torch.device('meta'): state = new_net(net, n_classes, shape).state_dict()
     return f'{name}-{digest(**{k: list(v.shape) for k,v in state.items()})}'

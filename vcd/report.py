@@ -46,7 +46,8 @@ def _form(o):
         said = ast.literal_eval(o['options'])
         return f"{o['method']}, {said['bytes']/1000:g} kB" + (f", {said['floor']:g} dB" if 'floor' in said else '')
     if o['method'].startswith('videocompressa'): return f"{o['method']}, K={o['kept_frames']:g}"
-    said = ast.literal_eval(o['options']) if o['method'] in ('dm', 'dc', 'dfs', 'david') and isinstance(o.get('options'), str) else {}
+    said = (ast.literal_eval(o['options'])
+            if o['method'] in ('dm', 'dc', 'dfs', 'david') and isinstance(o.get('options'), str) else {})
     # of `e32_david_ablation`
     if o.get('variant') == 'none': said = dict(search='none', resolution=int(o['frames'])) | said
     other = [o['variant']] if isinstance(o.get('variant'), str) and o['variant'] not in ('none', 'adaptive') else []
@@ -58,7 +59,7 @@ also_known = {'TSGF': 'tsgf', 'mask=none, mix=none': 'bn', 'mix=none, steps=0': 
               'labels=soft, mix=none, steps=0, store=latents': 'taught'}
 
 def method_rows()->pd.DataFrame:
-    "Rows of every method: of `e10_methods`, of e22, e30 and e32 what belongs to them, and of pages e01 to e09, where one adds one's own"
+    "Rows of every method: `e10_methods`, what is of its kind in e22, e30 and e32, and one's own pages, e01 to e09"
     rows,steps,parts,cuts = map(read_rows, ('e10_methods', 'e22_steps', 'e30_tsgf_ablation', 'e32_david_ablation'))
     if len(steps):
         steps = steps[steps.steps.eq(4) & steps['select'].eq('gumbel') & steps.options.eq("{'precision': 'bfloat16'}")]
@@ -83,7 +84,8 @@ def need_columns(
 ):
     "Refuse rows that lack a column, with a ValueError"
     if lacks := [c for c in columns if c not in rows]:
-        raise ValueError(f"the rows have no column {', '.join(map(repr, lacks))}; they have {', '.join(map(str, rows))}")
+        raise ValueError(f"the rows have no column {', '.join(map(repr, lacks))}; "
+                         f"they have {', '.join(map(str, rows))}")
 
 def _refuse_repeats(rows, by, seeds):
     "No two rows may share `by` and seed"
@@ -142,7 +144,8 @@ def one_setting(
     for c in (c for c in settings if c in rows and c not in shown):
         values = sorted(rows[c].dropna().unique(), key=_order)
         if len(values) > 1:
-            raise ValueError(f"the rows mix {c}: {', '.join(map(_word, values))}. Choose one, or show it as index or column")
+            raise ValueError(f"the rows mix {c}: {', '.join(map(_word, values))}. "
+                             "Choose one, or show it as index or column")
         if values: same[c] = _word(values[0])
     return same
 

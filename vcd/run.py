@@ -146,7 +146,8 @@ class Job:
         if self.moving: raise RuntimeError('an update was torn in the middle; go on from a checkpoint, or start anew')
         if self.done > last:
             made,asked = self.done/self.per_unit,last/self.per_unit
-            raise ValueError(f'{made:g} {self.units} are made, more than {asked:g}; delete {checkpoint or "the job"} to start anew')
+            raise ValueError(f'{made:g} {self.units} are made, more than {asked:g}; '
+                             f'delete {checkpoint or "the job"} to start anew')
         start = saved = time.perf_counter()
         bar = progress(range(self.done, last), type(self).__name__.lower(), total=last, initial=self.done)
         try:
@@ -241,8 +242,8 @@ def environment(
                 **{n: v for n in names if (v := _version(n))})
 
 # %% ../nbs/02_run.ipynb #2104c712
-row_columns = ('experiment dataset split method net recipe vpc frames size seed top1 top5 values values_ratio float32_mb '
-               'bytes source_ratio condense_s fit_s peak_mb device torch commit').split()
+row_columns = ('experiment dataset split method net recipe vpc frames size seed top1 top5 values values_ratio '
+               'float32_mb bytes source_ratio condense_s fit_s peak_mb device torch commit').split()
 
 def make_row(**values)->dict:
     "A row with every standing column, empty where nothing is given, and the others behind"

@@ -39,13 +39,15 @@ class Sequences:
 
     def _check(self, i, x, y):
         if x.ndim != 2 or x.shape[1] != len(y):
-            raise ValueError(f'sequence {i}: features {tuple(x.shape)} and {len(y)} labels; one label for each of its (D,T) columns is wanted')
+            raise ValueError(f'sequence {i}: features {tuple(x.shape)} and {len(y)} labels; '
+                             'one label for each of its (D,T) columns is wanted')
         if x.shape[0] != self.dim:
             raise ValueError(f'sequence {i} has {x.shape[0]} features a frame, the first has {self.dim}')
         if y.ndim == 2 and y.shape[1] != len(self.classes):
             raise ValueError(f'sequence {i}: probabilities of {y.shape[1]} classes, but {len(self.classes)} names')
         if y.ndim == 1 and len(y) and not (0 <= y.min() and y.max() < len(self.classes)):
-            raise ValueError(f'sequence {i}: labels run from {y.min()} to {y.max()}, but there are {len(self.classes)} classes')
+            raise ValueError(f'sequence {i}: labels run from {y.min()} to {y.max()}, '
+                             f'but there are {len(self.classes)} classes')
 
     @property
     def dim(self): return self.features[0].shape[0]
@@ -57,7 +59,8 @@ class Sequences:
     def values(self): return self.frames*(self.dim+1) + len(self)   # features and a label a frame, a length a sequence
     def __len__(self): return len(self.features)
     def __repr__(self):
-        return f'Sequences {len(self)}, {self.frames} frames of {self.dim}, {len(self.classes)} classes, {sum(len(segments(y)) for y in self.hard)} segments'
+        return (f'Sequences {len(self)}, {self.frames} frames of {self.dim}, {len(self.classes)} classes, '
+                f'{sum(len(segments(y)) for y in self.hard)} segments')
 
 # %% ../nbs/62_segmentation.ipynb #817f136c
 def segments(
@@ -79,7 +82,8 @@ def read_sequences(
     "Feature sequences in the folder that MS-TCN published"
     root = Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f'{root}: no such folder; give the one that holds features/, groundTruth/, splits/ and mapping.txt')
+        raise FileNotFoundError(f'{root}: no such folder; '
+                                'give the one that holds features/, groundTruth/, splits/ and mapping.txt')
     classes = _mapping(root/'mapping.txt')
     lists   = [_bundle(root, f'{part}.split{split}.bundle') for part in ('train', 'test')]
     if both := set(lists[0]) & set(lists[1]):
@@ -95,7 +99,8 @@ def _text(path, remedy):
 def _mapping(path):
     "The names of the classes, by number"
     rows = [o.split(maxsplit=1) for o in _text(path, "it wants a line '<number> <class>' for every class")]
-    if not rows or any(len(o) < 2 or not o[0].isdigit() for o in rows) or sorted(int(o[0]) for o in rows) != [*range(len(rows))]:
+    if (not rows or any(len(o) < 2 or not o[0].isdecimal() for o in rows)
+            or sorted(int(o[0]) for o in rows) != [*range(len(rows))]):
         raise ValueError(f"{path}: wants a line '<number> <class>' for every class, with numbers 0, 1, 2, …")
     return [name for _,name in sorted((int(k), v) for k,v in rows)]
 
@@ -112,9 +117,11 @@ def _read_all(root, names, classes, every, slack, meta):
     pairs = [(_features(root/'features'/f'{o}.npy'), _labels(root/'groundTruth'/f'{o}.txt', classes)) for o in names]
     for o,(x,y) in zip(names, pairs):
         if abs(x.shape[1]-len(y)) > slack:
-            raise ValueError(f'{root}: {o} has {x.shape[1]} frames of features but {len(y)} labels; both must be of the same video at the same rate (or raise `slack`)')
+            raise ValueError(f'{root}: {o} has {x.shape[1]} frames of features but {len(y)} labels; '
+                             'both must be of the same video at the same rate (or raise `slack`)')
         if x.shape[0] != pairs[0][0].shape[0]:
-            raise ValueError(f'{root}/features/{o}.npy has {x.shape[0]} features a frame, {names[0]}.npy has {pairs[0][0].shape[0]}; get it anew')
+            raise ValueError(f'{root}/features/{o}.npy has {x.shape[0]} features a frame, '
+                             f'{names[0]}.npy has {pairs[0][0].shape[0]}; get it anew')
     cut = [min(x.shape[1], len(y)) for x,y in pairs]
     return Sequences([x[:, :n:every].contiguous() for n,(x,_) in zip(cut, pairs)],
                      [y[:n:every] for n,(_,y) in zip(cut, pairs)], classes, meta | dict(names=names))
@@ -195,7 +202,8 @@ def _joined(clips, of, actions, lengths, dim, gen):
         start = draw(0, clips.shape[0]-k)
         parts.append(clips.clips([int(which)])[0, start:start+k]); y += [last]*k
     x = torch.cat(parts)
-    return (frame_energies(x, dim) if dim else F.interpolate(x, size=(8, 8), mode='area').flatten(1).T.contiguous()), torch.tensor(y)
+    return (frame_energies(x, dim) if dim else
+            F.interpolate(x, size=(8, 8), mode='area').flatten(1).T.contiguous()), torch.tensor(y)
 
 # %% ../nbs/62_segmentation.ipynb #4aae1c99
 def standardised(
@@ -296,7 +304,7 @@ class MSTCN(nn.Module):
         self.head = nn.ModuleList(nn.Conv1d(width, n_classes, 1) for _ in range(stages))
 
     def forward(self, x, mask, seen=None):
-        "Logits (stages,B,n_classes,T) of features (B,D,T); `mask` (B,T) is true where there is a frame; what each layer puts out is added to the list `seen`"
+        "Logits (stages,B,n_classes,T) of features (B,D,T), `mask` (B,T): frames; `seen` is given what layers put out"
         m,out = mask[:, None].to(x.dtype),[]
         for into,body,head in zip(self.into, self.body, self.head):
             h = into(out[-1].softmax(1)*m if out else x)*m

@@ -39,7 +39,8 @@ class Runs:
 
     @property
     def values(self):
-        return self.vectors.numel() + self.labels.numel() + len(self)*bool((self.lengths != 1).any()) + len(self.owner.unique())
+        return (self.vectors.numel() + self.labels.numel() + len(self)*bool((self.lengths != 1).any())
+                + len(self.owner.unique()))
 
     def sequences(self):
         "The sequences that a network is trained on"
@@ -55,7 +56,9 @@ class Runs:
                                                          'classes')} | dict(meta=meta))
 
     def __repr__(self):
-        return f'Runs of {len(self)} vectors of {self.vectors.shape[1]} for {int(self.lengths.sum())} frames, {len(self.owner.unique())} sequences, {"soft" if self.labels.ndim == 2 else "hard"} labels, {self.values} values'
+        return (f'Runs of {len(self)} vectors of {self.vectors.shape[1]} for {int(self.lengths.sum())} frames, '
+                f'{len(self.owner.unique())} sequences, {"soft" if self.labels.ndim == 2 else "hard"} labels, '
+                f'{self.values} values')
 
 # %% ../nbs/63_sequence_sets.ipynb #0f574a12
 def load_runs(path):
@@ -104,7 +107,8 @@ def pieces_of(
     for i in torch.randperm(len(train), generator=generator(seed, 'sequences')).tolist():
         if len(found[i]) <= left: taken.append(i); left -= len(found[i])
     if not taken:
-        raise ValueError(f'{n} vectors, but the sequence of fewest segments has {min(map(len, found))}; raise the budget')
+        raise ValueError(f'{n} vectors, but the sequence of fewest segments has {min(map(len, found))}; '
+                         'raise the budget')
     whole = [(i, *o) for i in sorted(taken) for o in found[i]]
     cuts  = [np.linspace(a, b, k+1).round().astype(int).tolist()
              for (_,_,a,b),k in zip(whole, share_out([b-a for *_,a,b in whole], n))]
@@ -266,7 +270,8 @@ class SequenceTSGF(Job):
         st = sum((a-m).norm() + (b-v).norm() for h,(m,v) in zip(seen, self.goals)
                  for a,b in [frame_statistics(h, self.mask)])/len(seen)
         if not (ce.isfinite() and st.isfinite()):
-            raise FloatingPointError(f'diverged in update {self.done+1}: the state after update {self.done} is kept; try a lower lr than {r.lr:g}')
+            raise FloatingPointError(f'diverged in update {self.done+1}: the state after update {self.done} is kept; '
+                                     f'try a lower lr than {r.lr:g}')
         loss,self.moving = r.ce*ce + r.stats*st,True
         for g in self.opt.param_groups: g['lr'] = r.lr*schedules[r.schedule](self.done/r.steps)
         self.opt.zero_grad(); loss.backward(); self.opt.step()
@@ -278,7 +283,8 @@ class SequenceTSGF(Job):
 def _warn(M, r):
     "Say it where the filter stops everything or nothing"
     if (M == 0).all() or (M > 0).all():
-        warnings.warn(f"eps={r.eps} by '{r.by}' stops {'every' if (M == 0).all() else 'none'} of {len(M)} vectors; choose eps within their saliency, or by='quantile' with eps between 0 and 1", stacklevel=3)
+        warnings.warn(f"eps={r.eps} by '{r.by}' stops {'every' if (M == 0).all() else 'none'} of {len(M)} vectors; "
+                      "choose eps within their saliency, or by='quantile' with eps between 0 and 1", stacklevel=3)
 
 def _content(*tensors):
     "A digest of the numbers of some tensors"

@@ -233,8 +233,9 @@ def play_many(
     crf=18,       # Quality: 0 is best, 18 looks the same, 35 is coarse
 )->HTML:
     "Clips side by side as looping videos"
-    cells = (f'<figure style="margin:0 8px 8px 0;width:{width}px">{_video(c, fps, width, crf)}<figcaption style="font-size:85%">'
-             f'{html.escape(str(t))}</figcaption></figure>' for c,t in zip(*_titled(clips, titles)))
+    cells = (f'<figure style="margin:0 8px 8px 0;width:{width}px">{_video(c, fps, width, crf)}'
+             f'<figcaption style="font-size:85%">{html.escape(str(t))}</figcaption></figure>'
+             for c,t in zip(*_titled(clips, titles)))
     return HTML(f'<div style="display:flex;flex-wrap:wrap">{"".join(cells)}</div>')
 
 # %% ../nbs/01_show.ipynb #a0d963ea
@@ -343,7 +344,8 @@ class Browser(widgets.VBox):
     def set(self): return self.sets[self.dataset.value]
 
     def __repr__(self):
-        return f'Browser of {", ".join(self.sets)}: {self.dataset.value}, clip {self.clip.value}, frame {self.frame.value}'
+        return (f'Browser of {", ".join(self.sets)}: '
+                f'{self.dataset.value}, clip {self.clip.value}, frame {self.frame.value}')
 
 # %% ../nbs/01_show.ipynb #fe2ae879
 def browse(

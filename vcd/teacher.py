@@ -112,7 +112,7 @@ def trained_network(
     return job.shared['pool'][epochs].member(who) if epochs else sources['random'](job, n)
 
 def _train_pool(job):
-    "The pool of a job, or of the jobs that share it; seconds that were spent on it earlier are owed, those spent now are on the clock"
+    "The pool of a job, or of jobs that share it; seconds spent earlier are owed, those spent now are on the clock"
     r,kept,start = job.recipe,job.shared,time.perf_counter()
     seeds = [sub_seed(kept.get('seed', job.seed), 'pool', i) for i in range(r.pool)]
     kept['pool'],cost = expert_nets(job.train, r.net, seeds, r.trained, job.device, batch=64)
@@ -144,7 +144,8 @@ def class_dynamics(
     r,C = Recipe().change(**kwargs),len(train.classes)
     have = torch.bincount(test.hard.cpu(), minlength=C)
     if not have.all():
-        raise ValueError(f"no test clip of class '{train.classes[have.argmin()]}'; leave the class out, or test on others")
+        raise ValueError(f"no test clip of class '{train.classes[have.argmin()]}'; "
+                         "leave the class out, or test on others")
     one = lambda o, how=static_clips: [how(o, s) for s in range(seeds)]
     def compute():
         full,static = fit(net, train, range(seeds), r, device),fit(net, one(train), range(seeds), r, device)
@@ -164,5 +165,6 @@ def most_dynamic(
     "The classes that lose most when their clips stand still; of equals, the first"
     delta = torch.as_tensor(delta)
     if len(delta) != len(classes) or not 1 <= n <= len(classes):
-        raise ValueError(f'{n} of {len(classes)} classes by {len(delta)} numbers: give a number for each class, and ask for no more than there are')
+        raise ValueError(f'{n} of {len(classes)} classes by {len(delta)} numbers: '
+                         'give a number for each class, and ask for no more than there are')
     return [classes[i] for i in delta.argsort(descending=True, stable=True)[:n].tolist()]

@@ -139,7 +139,7 @@ class Recipe(Settings):
     restart:bool     = False      # Forget the momentum when a step schedule drops (VDSD builds a new optimiser there)
     augment:str      = 'flip'     # A name in `augments`, drawn anew for every clip and step
     frames:int       = 0          # Train on so many frames of each clip, drawn anew each step; 0 trains on all
-    standardise:str  = 'none'     # 'batch': every batch, test batches too, less its own mean over its own deviation (VDSD)
+    standardise:str  = 'none'     # 'batch': each batch, test too, less its own mean over its own deviation (VDSD)
     smoothing:float  = 0.         # Label smoothing
     mix:str          = 'none'     # Two clips in one: a name in `mixes`
     mix_how:dict     = field(default_factory=dict)   # Its options
@@ -188,10 +188,12 @@ class _Batches:
         self.feeds = feeds*len(seeds) if len(sets) == 1 else feeds
         self.n,self.C,self.r,self.device = len(sets[0]),len(sets[0].classes),r,torch.device(device)
         if r.temperature <= 0:
-            raise ValueError(f'temperature={r.temperature:g}: soft labels were divided by a number above 0; 1 leaves them')
+            raise ValueError(f'temperature={r.temperature:g}: soft labels were divided by a number above 0; '
+                             '1 leaves them')
         teachers = [teacher_of(o, device) for o in sets] if r.relabel else [None]*len(sets)
         if r.relabel and None in teachers:
-            raise ValueError('relabel=True, but the set has no teacher in it to ask; use relabel=False, or condense with labels=\'live\'')
+            raise ValueError('relabel=True, but the set has no teacher in it to ask; '
+                             "use relabel=False, or condense with labels='live'")
         self.teachers = teachers*len(seeds) if len(sets) == 1 else teachers
         self.orders = [generator(s, 'order') for s in seeds]
         self.draws  = [generator(s, 'augment', device=device) for s in seeds]
@@ -339,7 +341,8 @@ def _step(ens, opt, batches, idx, epoch, r, on_batch):
     x,y = batches.get(idx)
     loss,logits = ens.backward(x, y, r.smoothing, r.temperature)
     if not loss.isfinite().all():
-        raise FloatingPointError(f'training diverged in epoch {epoch}: losses {loss.tolist()}; try a lower lr than {r.lr:g}')
+        raise FloatingPointError(f'training diverged in epoch {epoch}: losses {loss.tolist()}; '
+                                 f'try a lower lr than {r.lr:g}')
     if on_batch: on_batch(epoch, idx, logits, y)
     opt.step()
     return loss
@@ -440,7 +443,7 @@ def accuracy(
     test,                # A ClipSet, or a list of one per pass; each may be a tuple of one per member
     recipe:Recipe=None,  # How test clips are treated
     seed:int=0,          # Of the augmentation of test clips
-)->list:                 # Per member: dict(top1, top5, per_class (n_classes,), confusion (n_classes,n_classes) rows truth)
+)->list:                 # Dict a member: top1, top5, per_class (n_classes,), confusion (n_classes,n_classes) rows truth
     "Accuracies of every member, averaged over passes"
     r,tests = recipe or Recipe(),test if isinstance(test, list) else [test]
     for own in (o for o in tests if isinstance(o, tuple)):

@@ -31,7 +31,7 @@ class VideoError(ValueError):
 
 # %% ../nbs/10_video.ipynb #e9fa4b42
 def damage(path)->str:
-    "What speaks against the file at `path` being a whole video, judged by its first bytes and sizes; '' if nothing does"
+    "Why the file at `path`, by its first bytes and sizes, cannot be a whole video; '' if nothing says so"
     path = Path(path)
     if path.is_dir():     return 'this is a folder'
     if not path.exists(): return 'there is no such file'
@@ -199,7 +199,7 @@ samplings = ('uniform', 'interval', 'random', 'centre')
 def sample_frames(
     n:int,                # Frames that the video has
     frames:int,           # How many to take
-    sampling='uniform',   # 'uniform'; or every `interval`th frame: 'interval' (start drawn if `gen`), 'random', 'centre'
+    sampling='uniform',   # 'uniform'; every `interval`th frame: 'interval' (start drawn if `gen`), 'random', 'centre'
     interval:int=4,       # Gap between the frames taken; narrowed for short videos
     gen=None,             # torch.Generator that draws the start; or the draw itself, a number in [0,1)
 )->np.ndarray:            # Frame numbers (frames,) int64, rising

@@ -79,7 +79,7 @@ def _hear(w, ready, timeout, again, lost):
     except (EOFError, OSError) as e: return _replace(w, isinstance(e, TimeoutError), timeout, again, lost)
 
 def _replace(w, hung, timeout, again, lost):
-    "Put a new worker in the place of a lost one; the answer for the file that it was at, or None if that is tried again"
+    "Replace a lost worker; the answer for the file that it was at, or None if that is tried again"
     code,said = w.stop(grace=0 if hung else 1)
     if not w.ready: raise RuntimeError(f'a reading process did not start: {said or code}')
     why   = f'the decoder did not end within {timeout:g} s' if hung else f'the decoder crashed (exit code {code})'
