@@ -25,6 +25,7 @@ from .match import dm
 from .movies import compress_clips, fit_budget
 from .run import commit, digest, environment
 from .teacher import teacher   # also registers what `dm_trained` draws
+from .trajectories import mtt
 from .tsgf import tsgf, tsgf_parts
 from .videocompressa import videocompressa
 
@@ -100,7 +101,7 @@ methods['videocompressa_faithful'] = partial(videocompressa, select='uniform', t
                                              lr_latents=.03, steps=12, packing='int8')
 
 # %% ../nbs/47_condense.ipynb #ff65a2ed
-methods['dm'],methods['dc'] = dm,dc
+methods['dm'],methods['dc'],methods['mtt'] = dm,dc,mtt
 methods['dsa'] = partial(dc, siamese='dsa')
 methods['dm_trained'] = partial(dm, trained=10)
 methods['dm_latents'] = partial(dm, store='latents', opt='adam', lr=.05)
@@ -115,7 +116,7 @@ methods.update({k: partial(tsgf, **tsgf_parts[k]) for k in ('bn', 'sre2l', 'sre2
 # %% ../nbs/47_condense.ipynb #296dc40e
 # Entries of `meta` that tell of a set's making
 told = set('''method vpc condense_seed params versions condense_s condense_peak_mb index init init_index start_s loss
-    steps updates stage_s by_pass keys inserted resolutions policy teacher training curves movies'''.split())
+    steps updates stage_s by_pass keys inserted resolutions policy teacher training curves movies learned_lr'''.split())
 
 def as_data(
     train:ClipSet,  # Any set, also one that was made

@@ -20,8 +20,8 @@ from .augment import augments
 from .clips import ClipSet, fingerprint
 from .core import Settings, autocast, generator, keep_freed_memory, pick_device, progress, seeded
 from .coreset import check_vpc, frame_repeats, selectors
-from .gumbel import (LatentScorer, expected_frames, final_frames, fixed_frames,
-                        frame_selectors, straight_through, tau_at)
+from .gumbel import LatentScorer, expected_frames, final_frames, fixed_frames, frame_selectors
+from .gumbel import straight_through, tau_at
 from .latents import Latents, autoencoder, check_packing, decoder_tensors, repack
 from .nets import FrameScorer, least_frames, nets
 from .run import Job, cache_dir, digest
