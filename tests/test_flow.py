@@ -23,6 +23,7 @@ def options(method):
     if method == 'taught': return dict(autoencoder='tiny', teaching=dict(epochs=1, batch=6))
     if method == 'dm_latents': return dict(steps=1, batch=4, autoencoder='tiny')
     if method == 'dm_trained': return dict(steps=1, batch=4, trained=1, pool=1)
+    if method == 'mtt': return dict(steps=1, inner=2, trained=0, pool=1)
     if method.startswith('david'):
         return dict(steps=1, batch=4, rounds=2, actions=(2, 4), teaching=dict(epochs=1, batch=6))
     return dict(forgetting=dict(epochs=2), grand=dict(epochs=1, runs=2), keyframe=dict(frames=2)).get(method, {})
