@@ -24,6 +24,8 @@ def options(method):
     if method == 'dm_latents': return dict(steps=1, batch=4, autoencoder='tiny')
     if method == 'dm_trained': return dict(steps=1, batch=4, trained=1, pool=1)
     if method == 'mtt': return dict(steps=1, inner=2, trained=0, pool=1)
+    if method == 'dm+vdsd': return dict(steps=1, batch=4, static='frames', images=1)
+    if method == 'mtt+vdsd': return options('mtt') | dict(images=1, static_how=dict(steps=1, batch=4))
     if method.startswith('david'):
         return dict(steps=1, batch=4, rounds=2, actions=(2, 4), teaching=dict(epochs=1, batch=6))
     return dict(forgetting=dict(epochs=2), grand=dict(epochs=1, runs=2), keyframe=dict(frames=2)).get(method, {})

@@ -27,6 +27,7 @@ from .run import commit, digest, environment
 from .teacher import teacher   # also registers what `dm_trained` draws
 from .trajectories import mtt
 from .tsgf import tsgf, tsgf_parts
+from .vdsd import dm_vdsd, mtt_vdsd
 from .videocompressa import videocompressa
 
 # %% ../nbs/47_condense.ipynb #e8098cbd
@@ -103,6 +104,7 @@ methods['videocompressa_faithful'] = partial(videocompressa, select='uniform', t
 # %% ../nbs/47_condense.ipynb #ff65a2ed
 methods['dm'],methods['dc'],methods['mtt'] = dm,dc,mtt
 methods['dsa'] = partial(dc, siamese='dsa')
+methods['dm+vdsd'],methods['mtt+vdsd'] = (partial(o, opt='adam', lr=.02) for o in (dm_vdsd, mtt_vdsd))
 methods['dm_trained'] = partial(dm, trained=10)
 methods['dm_latents'] = partial(dm, store='latents', opt='adam', lr=.05)
 methods['dfs'],methods['david'] = dfs,david

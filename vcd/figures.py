@@ -30,7 +30,8 @@ def pareto(
 
 # %% ../nbs/56_figures.ipynb #c524e174
 families = dict(selection=('random', 'herding', 'k_center', 'forgetting', 'grand', 'keyframe'),
-                matching=('dm', 'dc', 'dsa', 'mtt', 'dfs', 'david'), labels=('tsgf', 'bn', 'sre2l', 'taught'),
+                matching=('dm', 'dc', 'dsa', 'mtt', 'dfs', 'david', 'dm+vdsd', 'mtt+vdsd'),
+                labels=('tsgf', 'bn', 'sre2l', 'taught'),
                 latents=('videocompressa',), video=('movies',), bounds=bounds)
 _looks   = dict(selection=('C0', 'o'), matching=('C1', 's'), labels=('C3', '^'), latents=('C2', 'D'), video=('C4', 'P'),
                 bounds=('.45', '.'), other=('.5', 'X'))

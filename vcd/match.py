@@ -251,7 +251,7 @@ class Matching(Job):
         self.real_y,self.y = train.hard.cpu(),small.hard.cpu()
         self.store = {k: v.detach().to(self.device, copy=True) for k,v in small.store.items()}
         for k in trained_fields(small): self.store[k] = self.store[k].float().requires_grad_()
-        self.opt   = optimisers[r.opt](self.moved, r)
+        self.opt   = optimisers[r.opt](self._groups(), r)
         self.scale = [max(1e-3, v.detach().abs().max().item()) for v in self.moved]
         self.chunk = r.chunk or clips_at_once(train.shape, self.device, getattr(small.codec, 'graph', 1))
         self.net = self.good = None
@@ -261,6 +261,11 @@ class Matching(Job):
     def per_unit(self): return self.outer
     @property
     def moved(self): return [self.store[k] for k in trained_fields(self.small)]   # the tensors that are optimised
+    def _groups(self):
+        "What is moved, at which share of the rate"
+        share = getattr(self.small.codec, 'shares', {})
+        return [dict(params=[self.store[k]], share=share.get(k, 1.)) for k in trained_fields(self.small)]
+
     @property
     def outer(self): return 1                                                     # updates with each network
     @property
@@ -403,7 +408,8 @@ def update(self:Matching):
     if not all(o.isfinite().all() for o in (loss, *(v.grad for v in self.moved if v.grad is not None))):
         self._stop('the loss or a gradient is not finite')
     if self._within(10): self.good = self.state()
-    for group in self.opt.param_groups: group['lr'] = r.lr*schedules[r.schedule](self.done/max(1, self.total))
+    rate = r.lr*schedules[r.schedule](self.done/max(1, self.total))
+    for group in self.opt.param_groups: group['lr'] = rate*group['share']
     self.moving = True   # from here until all has moved, the state is no one's to save
     self.opt.step()
     if not self._within(100): self._stop('what is stored grew a hundredfold')
