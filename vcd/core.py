@@ -139,10 +139,11 @@ def computes_in(
 def quick_bfloat16(
     dev,  # A device
 )->bool:
-    "Does this device multiply matrices of bfloat16 in hardware: a GPU that has it, a CPU with AMX?"
+    "Does this device multiply matrices of bfloat16 in hardware: a GPU that has it, a CPU with AMX or AVX512-BF16?"
     kind = torch.device(dev).type
     if kind == 'cuda': return torch.cuda.is_bf16_supported()
-    return kind == 'cpu' and getattr(torch.cpu, 'get_capabilities', dict)().get('amx_bf16', False)
+    has = getattr(torch.cpu, 'get_capabilities', dict)()
+    return kind == 'cpu' and any(has.get(o, False) for o in ('amx_bf16', 'avx512_bf16'))
 
 def autocast(
     dev,               # Where the work runs

@@ -12,6 +12,7 @@ __all__ = ['Siamese', 'stores', 'sources', 'Draw', 'begins', 'class_table', 'sia
 import copy, inspect, math, time
 from collections import namedtuple
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -514,16 +515,18 @@ def mean_gap(
 
 # %% ../nbs/31_match.ipynb #303cf91e
 def started(
-    train,   # As for `start_set`, and so are the others
-    vpc,     # Clips per class
-    r,       # A recipe
-    seed,    # Of the start
-    device,  # Where
-)->tuple:    # The set, and the seconds that it took, now or when it was chosen
+    train,       # As for `start_set`, and so are the others
+    vpc,         # Clips per class
+    r,           # A recipe
+    seed,        # Of the start
+    device,      # Where
+    begin=None,  # As for `matched`
+)->tuple:        # The set, and the seconds that it took, now or when it was chosen
     "A set to begin with, as a recipe says"
+    begin = begin or partial(start_set, net=r.net, **{k: getattr(r, k) for k in begins})
     start = time.perf_counter()
-    small = start_set(train, vpc, seed=seed, device=device, net=r.net, **{k: getattr(r, k) for k in begins})
-    return small, time.perf_counter()-start+small.meta.pop('start_s')
+    small = begin(train, vpc, seed=seed, device=device)
+    return small, time.perf_counter()-start+small.meta.pop('start_s', 0.)
 
 def matched(
     kind,        # `Matching`, or a class that is one
@@ -533,10 +536,11 @@ def matched(
     device,      # Where
     checkpoint,  # A file, or None
     given:dict,  # Fields of the recipe
+    begin=None,  # Makes the set to start with, of train, vpc, seed and device; None: `start_set`, as the recipe says
 )->ClipSet:
     "Start, match, extract"
     r = kind.Recipe().change(**given)
-    small,begun = started(train, vpc, r, seed, device)
+    small,begun = started(train, vpc, r, seed, device, begin)
     small = kind(train, small, r, seed, device).run(checkpoint=checkpoint).extract()
     small.meta |= dict(vpc=vpc, condense_s=small.meta['condense_s']+begun)
     return small

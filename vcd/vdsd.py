@@ -6,7 +6,7 @@
 __all__ = ['all_pairs', 'StaticDynamic', 'static_images', 'static_dynamic_set', 'dm_vdsd', 'mtt_vdsd']
 
 # %% ../nbs/44_vdsd.ipynb #b560b0de
-import time
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from .codecs import take_rows
 from .core import generator, seeded
 from .coreset import check_vpc, selectors
 from .gradients import dc
-from .match import Matching, MatchRecipe
+from .match import Matching, MatchRecipe, matched
 from .trajectories import TrajectoryMatching, TrajectoryRecipe
 
 # %% ../nbs/44_vdsd.ipynb #15da820c
@@ -94,45 +94,33 @@ def static_dynamic_set(
     return ClipSet(store, torch.arange(C).repeat_interleave(vpc*images**2), train.classes, StaticDynamic(join), meta)
 
 # %% ../nbs/44_vdsd.ipynb #10a17fde
-def _moved(kind, train, vpc, seed, device, checkpoint, start, given):
-    "A static-dynamic set, moved by a job of some kind"
-    r,begun = kind.Recipe().change(**given),time.perf_counter()
-    small   = static_dynamic_set(train, vpc, **start, seed=seed, device=device)
-    begun   = time.perf_counter()-begun
-    small   = kind(train, small, r, seed, device).run(checkpoint=checkpoint).extract()
-    small.meta |= dict(vpc=vpc, condense_s=small.meta['condense_s']+begun)
-    return small
+def _vdsd(kind, train, vpc, seed, device, checkpoint, given):
+    "A static-dynamic set, moved by a job of some kind: options of its start are told from those of the recipe"
+    start = {k: given.pop(k) for k in ('images', 'static', 'static_how', 'join') if k in given}
+    return matched(kind, train, vpc, seed, device, checkpoint, given, partial(static_dynamic_set, **start))
 
-@delegates(MatchRecipe)
+@delegates(static_dynamic_set)
+@delegates(MatchRecipe, keep=True)
 def dm_vdsd(
-    train:ClipSet,         # The whole set
-    vpc:int,               # Videos per class; each gives images² clips
-    seed:int=0,            # Of the start, networks and batches
-    device='auto',         # Where
-    checkpoint=None,       # A file to go on from when interrupted
-    images:int=2,          # Still images, and films, of each video
-    static:str='dc',       # Where images come from: 'dc' or 'frames'
-    static_how:dict=None,  # For 'dc': fields of `GradientRecipe`
-    join:float=.1,         # Learning rate of the convolution over that of the films
-    **kwargs,              # Fields of `MatchRecipe`
-)->ClipSet:                # Codec `static_dynamic`
+    train:ClipSet,    # The whole set
+    vpc:int,          # Videos per class; each gives images² clips
+    seed:int=0,       # Of the start, networks and batches
+    device='auto',    # Where
+    checkpoint=None,  # A file to go on from when interrupted
+    **kwargs,         # Options of `static_dynamic_set`, fields of `MatchRecipe`
+)->ClipSet:           # Codec `static_dynamic`
     "VDSD by distribution matching: films and a convolution on still images"
-    start = dict(images=images, static=static, static_how=static_how, join=join)
-    return _moved(Matching, train, vpc, seed, device, checkpoint, start, kwargs)
+    return _vdsd(Matching, train, vpc, seed, device, checkpoint, kwargs)
 
-@delegates(TrajectoryRecipe)
+@delegates(static_dynamic_set)
+@delegates(TrajectoryRecipe, keep=True)
 def mtt_vdsd(
-    train:ClipSet,         # As for `dm_vdsd`, and so are the others
-    vpc:int,               # Videos per class
-    seed:int=0,            # Of all
-    device='auto',         # Where
-    checkpoint=None,       # A file to go on from
-    images:int=2,          # Still images, and films, of each video
-    static:str='dc',       # Where images come from
-    static_how:dict=None,  # Fields of `GradientRecipe`
-    join:float=.1,         # Rate of the convolution over that of the films
-    **kwargs,              # Fields of `TrajectoryRecipe`
-)->ClipSet:                # Codec `static_dynamic`
+    train:ClipSet,    # As for `dm_vdsd`, and so are the others
+    vpc:int,          # Videos per class
+    seed:int=0,       # Of all
+    device='auto',    # Where
+    checkpoint=None,  # A file to go on from
+    **kwargs,         # Options of `static_dynamic_set`, fields of `TrajectoryRecipe`
+)->ClipSet:           # Codec `static_dynamic`
     "VDSD by trajectory matching"
-    start = dict(images=images, static=static, static_how=static_how, join=join)
-    return _moved(TrajectoryMatching, train, vpc, seed, device, checkpoint, start, kwargs)
+    return _vdsd(TrajectoryMatching, train, vpc, seed, device, checkpoint, kwargs)
