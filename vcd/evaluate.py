@@ -40,7 +40,7 @@ recipes['cpu']   = Recipe(epochs=18, min_steps=120, batch=16, lr=.01, schedule='
 recipes['cpu-long'] = recipes['cpu'].change(epochs=40)   # for the whole set, which 18 epochs do not exhaust
 # a flip would turn left into right
 recipes['tour']  = recipes['cpu'].change(epochs=8, min_steps=60, augment='none', precision='fast', nets=2)
-recipes['smoke'] = recipes['cpu'].change(epochs=1, min_steps=20, precision='float32', nets=2)
+recipes['smoke'] = recipes['cpu'].change(epochs=1, min_steps=10, precision='fast', nets=2)
 
 # %% ../nbs/50_evaluate.ipynb #987072be
 recipes['cpu:ConvNet2D'] = recipes['cpu'].change(frames=2, lr=.003)
