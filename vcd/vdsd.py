@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .clips import ClipSet, codecs, denormalise, normalise
 from .codecs import take_rows
+from .convnets import time_second
 from .core import generator, seeded
 from .coreset import check_vpc, selectors
 from .gradients import dc
@@ -50,9 +51,9 @@ class StaticDynamic:
     def decode(self, store):
         s,d = store['static'],store['dynamic']
         i,j = store['pair'].to(d.device).long().T
-        s   = take_rows(normalise(s/255) if s.dtype == torch.uint8 else s, i)[:, :, None]
-        x   = torch.cat([s.expand(-1, -1, d.shape[1], -1, -1), take_rows(d, j).transpose(1, 2)], 1)
-        return denormalise(F.conv3d(x, store['weight'], store['bias'], padding=1).transpose(1, 2))
+        s   = take_rows(normalise(s/255) if s.dtype == torch.uint8 else s, i)[:, None]
+        x   = torch.cat([s.expand(-1, d.shape[1], -1, -1, -1), take_rows(d, j)], 2)
+        return denormalise(F.conv3d(time_second(x), store['weight'], store['bias'], padding=1).transpose(1, 2))
 
 # %% ../nbs/44_vdsd.ipynb #bd8077c8
 def static_images(
