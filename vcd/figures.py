@@ -35,7 +35,7 @@ families = dict(selection=('random', 'herding', 'k_center', 'forgetting', 'grand
                 latents=('videocompressa',), video=('movies',), bounds=bounds)
 _looks   = dict(selection=('C0', 'o'), matching=('C1', 's'), labels=('C3', '^'), latents=('C2', 'D'), video=('C4', 'P'),
                 bounds=('.45', '.'), other=('.5', 'X'))
-stars    = 'random herding dm dfs david tsgf'.split() + ['videocompressa, K=4']   # Named in figures, as all video is
+stars    = 'random herding dm dm+vdsd dfs david tsgf'.split() + ['videocompressa, K=4']   # Named, as all video is
 
 def family(
     method:str,  # A method, or a form of one as `forms` names it
