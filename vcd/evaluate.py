@@ -39,7 +39,7 @@ recipes['cpu']   = Recipe(epochs=18, min_steps=120, batch=16, lr=.01, schedule='
                           test_batch=64, nets=3)
 recipes['cpu-long'] = recipes['cpu'].change(epochs=40)   # for the whole set, which 18 epochs do not exhaust
 # a flip would turn left into right
-recipes['tour']  = recipes['cpu'].change(epochs=8, min_steps=60, augment='none', precision='fast', nets=2)
+recipes['tour']  = recipes['cpu'].change(epochs=8, min_steps=40, augment='none', precision='fast', nets=2)
 recipes['smoke'] = recipes['cpu'].change(epochs=1, min_steps=10, precision='fast', nets=2)
 
 # %% ../nbs/50_evaluate.ipynb #987072be
