@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .clips import pixel_mean, pixel_std
-from .core import Registry, quick_bfloat16
+from .core import Registry, cpu_has
 
 # %% ../nbs/22_convnets.ipynb #a95fd28c
 nets = Registry('net')
@@ -192,7 +192,7 @@ def conv_time(
 )->Tensor:
     "The convolution, with zero frames put around clips of two"
     first,two = _first(conv, x),x.shape[2] == 2
-    tiles = torch.is_autocast_enabled('cpu') and quick_bfloat16('cpu')
+    tiles = torch.is_autocast_enabled('cpu') and cpu_has('amx_bf16')
     if first and tiles and not two: return folded(conv, x)
     if first and _frozen(conv, x): return FrozenConv.apply(x, conv.weight, conv.bias)
     if not two: return conv(x)

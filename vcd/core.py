@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['precisions', 'UnknownName', 'Registry', 'Settings', 'sub_seed', 'generator', 'seed_list', 'seeded', 'pick_device',
-           'device_name', 'computes_in', 'quick_bfloat16', 'autocast', 'progress', 'quiet', 'Cost', 'measure',
-           'keep_freed_memory', 'versus', 'human_bytes']
+           'device_name', 'computes_in', 'quick_bfloat16', 'cpu_has', 'autocast', 'progress', 'quiet', 'Cost',
+           'measure', 'keep_freed_memory', 'versus', 'human_bytes']
 
 # %% ../nbs/00_core.ipynb #99eb4f0c
 import contextlib, ctypes, difflib, functools, hashlib, os, random, statistics, sys, threading, time
@@ -142,8 +142,14 @@ def quick_bfloat16(
     "Does this device multiply matrices of bfloat16 in hardware: a GPU that has it, a CPU with AMX or AVX512-BF16?"
     kind = torch.device(dev).type
     if kind == 'cuda': return torch.cuda.is_bf16_supported()
+    return kind == 'cpu' and cpu_has('amx_bf16', 'avx512_bf16')
+
+def cpu_has(
+    *features,  # Names in `torch.cpu.get_capabilities()`
+)->bool:
+    "Has the processor any of these?"
     has = getattr(torch.cpu, 'get_capabilities', dict)()
-    return kind == 'cpu' and any(has.get(o, False) for o in ('amx_bf16', 'avx512_bf16'))
+    return any(has.get(o, False) for o in features)
 
 def autocast(
     dev,               # Where the work runs
