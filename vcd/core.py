@@ -248,8 +248,9 @@ def versus(
 # %% ../nbs/00_core.ipynb #6f68e82a
 def human_bytes(
     n:float,  # Bytes
-)->str:       # e.g. '313 kB': powers of 1000, three figures
+)->str:       # e.g. '313 kB': powers of 1000, three figures; a dash where the number is not known
     "A number of bytes as people write it"
+    if n != n: return '–'
     for unit in ('B', 'kB', 'MB', 'GB', 'TB'):
         if n < 999.5 or unit == 'TB': return f'{n:.3g} {unit}'
         n /= 1000
