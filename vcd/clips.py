@@ -81,17 +81,6 @@ class ClipSet:
         self.labels = labels.long() if labels.ndim == 1 else labels
         self._check()
 
-    def _check(self):
-        if missing := [k for k in self.codec.fields if k not in self.store]:
-            raise ValueError(f"the store of a '{self.codec.name}' set lacks {missing}; it has {list(self.store)}")
-        n,c = self.codec.count(self.store),len(self.classes)
-        if len(self.labels) != n: raise ValueError(f'{n} clips but {len(self.labels)} labels; give one label a clip')
-        if self.soft and self.labels.shape[1] != c:
-            raise ValueError(f'soft labels over {self.labels.shape[1]} classes, but {c} class names')
-        if n and not self.soft and not (0 <= self.labels.min() and self.labels.max() < c):
-            raise ValueError(f'labels run from {self.labels.min()} to {self.labels.max()}, '
-                             f'but there are {c} classes: 0 to {c-1}')
-
     def __len__(self): return len(self.labels)
 
     @property
@@ -113,6 +102,19 @@ class ClipSet:
         kind = f'{getattr(self.codec, "label", self.codec.name)} {str(next(iter(self.store.values())).dtype)[6:]}'
         return (f"ClipSet {len(self)} clips {'×'.join(map(str, self.shape))}, {len(self.classes)} classes, {kind}, "
                 f"{'soft labels, '*self.soft}{human_bytes(self.nbytes)}")
+
+# %% ../nbs/12_clips.ipynb #903e2a17
+@patch
+def _check(self:ClipSet):
+    if missing := [k for k in self.codec.fields if k not in self.store]:
+        raise ValueError(f"the store of a '{self.codec.name}' set lacks {missing}; it has {list(self.store)}")
+    n,c = self.codec.count(self.store),len(self.classes)
+    if len(self.labels) != n: raise ValueError(f'{n} clips but {len(self.labels)} labels; give one label a clip')
+    if self.soft and self.labels.shape[1] != c:
+        raise ValueError(f'soft labels over {self.labels.shape[1]} classes, but {c} class names')
+    if n and not self.soft and not (0 <= self.labels.min() and self.labels.max() < c):
+        raise ValueError(f'labels run from {self.labels.min()} to {self.labels.max()}, '
+                         f'but there are {c} classes: 0 to {c-1}')
 
 # %% ../nbs/12_clips.ipynb #c25e2b91
 @patch

@@ -278,28 +278,32 @@ class _Plan:
             self.kept[vpc].meta['index'] = idx.tolist()
         return self.kept[vpc]
 
-    def room(self, vpc):
-        "Bytes that are left for the stream of one clip"
-        c = self.chosen(vpc)
-        bare = dict(bits=_bytes(b''), sizes=torch.zeros(len(c), dtype=torch.int32),
-                    header=torch.zeros(50, dtype=torch.uint8))
-        return (self.budget-file_bytes(ClipSet(bare, c.labels, c.classes,
-                                               Video(c.shape, (99, 999, 999), self.codec, 99.75), c.meta)))/len(c)
-
-    def best(self, vpc):
-        "PSNR on the sample and the form that reaches it, or None"
-        room,found = self.room(vpc),[]
-        for form,trial in self.trials.items():
-            crf = finest(self.crfs, lambda o: len(trial(o).store['bits']) <= room*len(self.some))
-            if crf is not None: found.append((self.seen(form, crf), form))
-        return max(found, default=None)
-
-    def seen(self, form, crf):
-        if (form, crf) not in self.kept: self.kept[form, crf] = fidelity(self.trials[form](crf), self.some)
-        return self.kept[form, crf]
-
 def _steps(n, shares, step=2):
     return sorted({max(step, round(n*o/step)*step) if o < 1 else n for o in shares}, reverse=True)
+
+# %% ../nbs/27_movies.ipynb #a1f83e45
+@patch
+def room(self:_Plan, vpc):
+    "Bytes that are left for the stream of one clip"
+    c = self.chosen(vpc)
+    bare = dict(bits=_bytes(b''), sizes=torch.zeros(len(c), dtype=torch.int32),
+                header=torch.zeros(50, dtype=torch.uint8))
+    return (self.budget-file_bytes(ClipSet(bare, c.labels, c.classes,
+                                           Video(c.shape, (99, 999, 999), self.codec, 99.75), c.meta)))/len(c)
+
+@patch
+def best(self:_Plan, vpc):
+    "PSNR on the sample and the form that reaches it, or None"
+    room,found = self.room(vpc),[]
+    for form,trial in self.trials.items():
+        crf = finest(self.crfs, lambda o: len(trial(o).store['bits']) <= room*len(self.some))
+        if crf is not None: found.append((self.seen(form, crf), form))
+    return max(found, default=None)
+
+@patch
+def seen(self:_Plan, form, crf):
+    if (form, crf) not in self.kept: self.kept[form, crf] = fidelity(self.trials[form](crf), self.some)
+    return self.kept[form, crf]
 
 # %% ../nbs/27_movies.ipynb #0558fc55
 @patch

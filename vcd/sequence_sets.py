@@ -260,25 +260,6 @@ class SequenceTSGF(Job):
     def restore(self, s):
         self.x.data.copy_(s['x']); self.opt.load_state_dict(s['opt'])
 
-    def decode(self): return ((self.x*self.scale)[self.at]*self.mask[..., None]).transpose(1, 2)   # (B,D,T)
-
-    def update(self):
-        "One step of Adam, by Eqs. 4 and 5, with Eq. 8 on what it moves"
-        r,old = self.recipe,self.x.detach().clone()
-        z = self.net(self.decode(), self.mask, seen := [])
-        ce = segment_loss(z, self.y, self.mask, smooth=0)/len(z)
-        st = sum((a-m).norm() + (b-v).norm() for h,(m,v) in zip(seen, self.goals)
-                 for a,b in [frame_statistics(h, self.mask)])/len(seen)
-        if not (ce.isfinite() and st.isfinite()):
-            raise FloatingPointError(f'diverged in update {self.done+1}: the state after update {self.done} is kept; '
-                                     f'try a lower lr than {r.lr:g}')
-        loss,self.moving = r.ce*ce + r.stats*st,True
-        for g in self.opt.param_groups: g['lr'] = r.lr*schedules[r.schedule](self.done/r.steps)
-        self.opt.zero_grad(); loss.backward(); self.opt.step()
-        if r.mask == 'update': self.x.data.copy_(old + run_mask(old, self.owner, r.filter)*(self.x.data-old))
-        self.history.append(dict(loss=loss.item(), ce=ce.item(), stats=st.item()))
-        self.done += 1; self.moving = False
-
 # %% ../nbs/63_sequence_sets.ipynb #12ef5f84
 def _warn(M, r):
     "Say it where the filter stops everything or nothing"
@@ -291,6 +272,28 @@ def _content(*tensors):
     h = hashlib.sha256()
     for o in tensors: h.update(o.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()[:16]
+
+# %% ../nbs/63_sequence_sets.ipynb #c76dbeb1
+@patch
+def decode(self:SequenceTSGF): return ((self.x*self.scale)[self.at]*self.mask[..., None]).transpose(1, 2)   # (B,D,T)
+
+@patch
+def update(self:SequenceTSGF):
+    "One step of Adam, by Eqs. 4 and 5, with Eq. 8 on what it moves"
+    r,old = self.recipe,self.x.detach().clone()
+    z = self.net(self.decode(), self.mask, seen := [])
+    ce = segment_loss(z, self.y, self.mask, smooth=0)/len(z)
+    st = sum((a-m).norm() + (b-v).norm() for h,(m,v) in zip(seen, self.goals)
+             for a,b in [frame_statistics(h, self.mask)])/len(seen)
+    if not (ce.isfinite() and st.isfinite()):
+        raise FloatingPointError(f'diverged in update {self.done+1}: the state after update {self.done} is kept; '
+                                 f'try a lower lr than {r.lr:g}')
+    loss,self.moving = r.ce*ce + r.stats*st,True
+    for g in self.opt.param_groups: g['lr'] = r.lr*schedules[r.schedule](self.done/r.steps)
+    self.opt.zero_grad(); loss.backward(); self.opt.step()
+    if r.mask == 'update': self.x.data.copy_(old + run_mask(old, self.owner, r.filter)*(self.x.data-old))
+    self.history.append(dict(loss=loss.item(), ce=ce.item(), stats=st.item()))
+    self.done += 1; self.moving = False
 
 # %% ../nbs/63_sequence_sets.ipynb #470e0c9e
 @patch

@@ -211,30 +211,25 @@ class _Batches:
         "The indices (S,B) of each step"
         return torch.stack([torch.randperm(self.n, generator=g) for g in self.orders]).split(self.r.batch, 1)
 
-    def some_frames(self, x, gen):
-        "As many frames of each clip as the recipe trains on, at random, in order of time"
-        k,(n,t) = self.r.frames,x.shape[:2]
-        if not 0 < k < t: return x
-        keep = torch.rand(n, t, generator=gen, device=x.device).topk(k).indices.sort(1).values
-        return x[torch.arange(n, device=x.device)[:, None], keep]
+# %% ../nbs/25_train.ipynb #ae7fc43e
+@patch
+def some_frames(self:_Batches, x, gen):
+    "As many frames of each clip as the recipe trains on, at random, in order of time"
+    k,(n,t) = self.r.frames,x.shape[:2]
+    if not 0 < k < t: return x
+    keep = torch.rand(n, t, generator=gen, device=x.device).topk(k).indices.sort(1).values
+    return x[torch.arange(n, device=x.device)[:, None], keep]
 
-    def get(self, idx):
-        "A list of clips (B,T,C,H,W), one per member, and labels (S,B) or (S,B,n_classes)"
-        change = augments[self.r.augment]
-        pairs  = [(change(f(i), g), f.labels[i.to(f.labels.device)]) for f,i,g in zip(self.feeds, idx, self.draws)]
-        if self.r.mix != 'none' or self.r.relabel:
-            pairs = [self.mixed(*o, g, t) for o,g,t in zip(pairs, self.draws, self.teachers)]
-        x = [self.some_frames(o, g) for (o,_),g in zip(pairs, self.draws)]
-        if self.r.standardise == 'batch': x = [standardise_batch(o) for o in x]
-        return x, torch.stack([y for _,y in pairs])
-
-    def mixed(self, x, y, gen, teacher):
-        "Clips with parts of others in them, and the soft labels (B,n_classes) that become them"
-        y = y.float() if y.ndim == 2 else F.one_hot(y, self.C).float()
-        if self.r.mix != 'none':
-            x,partner,own = mixes[self.r.mix](x, gen, **self.r.mix_how)
-            y = torch.lerp(y[partner], y, own[:, None].to(y))
-        return x, y if teacher is None else _answer(teacher, x, self.r)
+@patch
+def get(self:_Batches, idx):
+    "A list of clips (B,T,C,H,W), one per member, and labels (S,B) or (S,B,n_classes)"
+    change = augments[self.r.augment]
+    pairs  = [(change(f(i), g), f.labels[i.to(f.labels.device)]) for f,i,g in zip(self.feeds, idx, self.draws)]
+    if self.r.mix != 'none' or self.r.relabel:
+        pairs = [self.mixed(*o, g, t) for o,g,t in zip(pairs, self.draws, self.teachers)]
+    x = [self.some_frames(o, g) for (o,_),g in zip(pairs, self.draws)]
+    if self.r.standardise == 'batch': x = [standardise_batch(o) for o in x]
+    return x, torch.stack([y for _,y in pairs])
 
 # %% ../nbs/25_train.ipynb #43059abb
 def teacher_of(
@@ -254,6 +249,16 @@ def _answer(teacher, x, r):
     "Its soft labels (B,n_classes) at the recipe's temperature"
     with autocast(x.device, r.precision): z = teacher(x)
     return (z.float()/r.temperature).softmax(-1)
+
+# %% ../nbs/25_train.ipynb #54d2fd50
+@patch
+def mixed(self:_Batches, x, y, gen, teacher):
+    "Clips with parts of others in them, and the soft labels (B,n_classes) that become them"
+    y = y.float() if y.ndim == 2 else F.one_hot(y, self.C).float()
+    if self.r.mix != 'none':
+        x,partner,own = mixes[self.r.mix](x, gen, **self.r.mix_how)
+        y = torch.lerp(y[partner], y, own[:, None].to(y))
+    return x, y if teacher is None else _answer(teacher, x, self.r)
 
 # %% ../nbs/25_train.ipynb #abd084d8
 def member_loss(

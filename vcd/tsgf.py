@@ -360,6 +360,7 @@ def losses(self:TSGF,
     ce  = W@F.cross_entropy(z, y.to(z.device), reduction='none')
     return ce, self.ears.gap(W, r.first) if self.ears.norms else 0*ce
 
+# %% ../nbs/41_tsgf.ipynb #580999d0
 @patch
 def _part(self:TSGF, slots):
     "Losses of some slots; their gradient is added to what is moved"

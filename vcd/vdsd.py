@@ -7,6 +7,7 @@ __all__ = ['all_pairs', 'StaticDynamic', 'static_images', 'static_dynamic_set', 
 
 # %% ../nbs/44_vdsd.ipynb #b560b0de
 from functools import partial
+from inspect import signature
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +74,7 @@ def static_images(
     else: kept = dc(still, n, seed, device, **dict(net='ConvNet2D') | options)
     return kept.clips()[:, 0].clamp(0, 1).mul(255).round().byte()
 
+# %% ../nbs/44_vdsd.ipynb #db6ddd05
 def static_dynamic_set(
     train:ClipSet,         # The real clips
     vpc:int,               # Videos per class
@@ -97,7 +99,7 @@ def static_dynamic_set(
 # %% ../nbs/44_vdsd.ipynb #10a17fde
 def _vdsd(kind, train, vpc, seed, device, checkpoint, given):
     "A static-dynamic set, moved by a job of some kind: options of its start are told from those of the recipe"
-    start = {k: given.pop(k) for k in ('images', 'static', 'static_how', 'join') if k in given}
+    start = {k: given.pop(k) for k in signature(static_dynamic_set).parameters if k in given}
     return matched(kind, train, vpc, seed, device, checkpoint, given, partial(static_dynamic_set, **start))
 
 @delegates(static_dynamic_set)
