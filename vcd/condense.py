@@ -20,6 +20,7 @@ from .coreset import check_vpc, keep_frames, random_clips, selectors
 from .david import david
 from .dfs import dfs
 from .gradients import dc
+from .hardness import forgetting_clips, grand_clips   # they enter themselves into `selectors`
 from .latents import weights_dir
 from .match import dm
 from .movies import compress_clips, fit_budget
