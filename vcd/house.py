@@ -127,12 +127,12 @@ def draw_imports(
     graph  = import_graph(among)
     floors = sorted({p.number//10 for p in among})
     at = {p.module: (p.number%10 + .35*(p.number//10%2), floors.index(p.number//10)) for p in among}
-    fig,ax = plt.subplots(figsize=(8.5, .6*len(floors)+.3))
+    fig,ax = plt.subplots(figsize=(7.6, .6*len(floors)+.3))
     line = dict(arrowstyle='-', color='.75', lw=.7, connectionstyle='arc3,rad=.08')
     for a in at:
         for b in set(graph[a]) & set(at): ax.annotate('', at[b], at[a], arrowprops=line)
     box = dict(boxstyle='round', fc='white', ec='tab:blue')
-    for m,(x,y) in at.items(): ax.text(x, y, m, ha='center', va='center', size=7, bbox=box)
+    for m,(x,y) in at.items(): ax.text(x, y, m, ha='center', va='center', size=6.5, bbox=box)
     ax.set(xlim=(-.6, max(x for x,_ in at.values())+.6), ylim=(-.5, len(floors)-.5), ylabel='floor')
     ax.set_xticks([]); ax.set_yticks(range(len(floors)), floors); ax.spines[:].set_visible(False)
     plt.close(fig)
