@@ -35,6 +35,10 @@ def top(
     lot = torch.arange(len(scores)) if gen is None else torch.randperm(len(scores), generator=gen)
     return lot[scores[lot].argsort(descending=True, stable=True)[:k]]
 
+def _hardest(train, vpc, scores, seed):
+    "Indices of the `vpc` clips of every class with the largest scores, by lot between equals"
+    return per_class(train, vpc, lambda i, c: top(scores[i], vpc, generator(seed, 'ties', c)))
+
 # %% ../nbs/37_hardness.ipynb #a853a774
 def learning_history(
     train:ClipSet,     # The whole set
@@ -72,8 +76,7 @@ def forgetting_clips(
 )->tuple:                   # Indices into `train`, class by class, and the `Cost`
     "Keep the clips that training learns and forgets most often"
     right,spared = learning_history(train, net, seed, device, epochs, lr, batch)
-    events = forgetting_events(right, unlearned)
-    return per_class(train, vpc, lambda i, c: top(events[i], vpc, generator(seed, 'ties', c))), spared
+    return _hardest(train, vpc, forgetting_events(right, unlearned), seed), spared
 
 # %% ../nbs/37_hardness.ipynb #e19c2c3d
 def grand_scores(
@@ -127,4 +130,4 @@ def grand_clips(
 )->tuple:              # Indices into `train`, class by class, and the `Cost`
     "Keep the clips with the largest gradient"
     scores,spared = mean_grand(train, net, seed, device, runs, epochs, lr, batch, at_once)
-    return per_class(train, vpc, lambda i, c: top(scores[i], vpc, generator(seed, 'ties', c))), spared
+    return _hardest(train, vpc, scores, seed), spared
