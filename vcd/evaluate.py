@@ -42,6 +42,9 @@ recipes['cpu-long'] = recipes['cpu'].change(epochs=40)   # for the whole set, wh
 recipes['tour']  = recipes['cpu'].change(epochs=8, min_steps=40, augment='none', precision='fast', nets=2)
 recipes['smoke'] = recipes['cpu'].change(epochs=1, min_steps=10, precision='fast', nets=2)
 
+# %% ../nbs/50_evaluate.ipynb #conv0001
+recipes['converged'] = Recipe(until=.1, most_steps=2000, tail_steps=60, batch=16, lr=.01, test_batch=64, nets=3)
+
 # %% ../nbs/50_evaluate.ipynb #987072be
 recipes['cpu:ConvNet2D'] = recipes['cpu'].change(frames=2, lr=.003)
 recipes.update({f'cpu:{o}': recipes['cpu'].change(frames=2) for o in ('RNN', 'GRU', 'CNN+RNN', 'CNN+GRU', 'CNN+LSTM')})
@@ -139,7 +142,7 @@ def evaluate(
     each  = {way: accuracy(ens, shown, r) for way,shown in ways.items()}
     last  = next(iter(each.values()))
     facts = _facts(sets, tests[0], train) * (len(last) if len(sets) == 1 else 1)
-    return [dict(f, **names, seed=s, **_scores(i, last, ens.notes), **_sampled(i, each), **_cost(ens))
+    return [dict(f, **names, seed=s, **_scores(i, last, ens.notes), **_sampled(i, each), **_learned(i, ens), **_cost(ens))
             for i,(s,f) in enumerate(zip(ens.seeds, facts))]
 
 # %% ../nbs/50_evaluate.ipynb #080c43b1
@@ -189,6 +192,10 @@ def _scores(i, last, along):
     best  = {f'{k}_best': max(a[k] for a in every) for k in ('top1', 'top5')} if along else {}
     return dict(top1=last[i]['top1'], top5=last[i]['top5'], **best,
                 per_class=' '.join(f'{o:.4f}' for o in last[i]['per_class'].tolist()))
+
+def _learned(i, ens):
+    "How far the training of member `i` went; `learned` is empty where the recipe has no threshold"
+    return dict(train_loss=ens.loss[i], updates=ens.updates[i], learned=ens.learned[i])
 
 def _cost(ens):
     "Seconds per network, peak memory of all together, and where"

@@ -137,8 +137,11 @@ class Feed:
 @dataclass(frozen=True)
 class Recipe(Settings):
     "How networks are trained and tested"
-    epochs:int       = 100        # Passes over the set
+    epochs:int       = 100        # Passes over the set, where `until` is 0
     min_steps:int    = 0          # Walk a small set more often, until so many optimiser steps are made
+    until:float      = 0.         # Train at a constant rate until the training loss is at most this; 0: for `epochs`
+    most_steps:int   = 2000       # With `until`: optimiser steps after which a network that has not learned stops
+    tail_steps:int   = 60         # With `until`: optimiser steps that follow, the rate falling to 0 along a cosine
     batch:int        = 256        # Clips a step
     opt:str          = 'sgd'      # A name in `optimisers`
     lr:float         = .01        # Learning rate at the start
@@ -204,6 +207,7 @@ class _Batches:
             raise ValueError('relabel=True, but the set has no teacher in it to ask; '
                              "use relabel=False, or condense with labels='live'")
         self.teachers = teachers*len(seeds) if len(sets) == 1 else teachers
+        self.soft   = r.mix != 'none' or r.relabel or any(o.soft for o in sets)
         self.orders = [generator(s, 'order') for s in seeds]
         self.draws  = [generator(s, 'augment', device=device) for s in seeds]
 
@@ -221,15 +225,20 @@ def some_frames(self:_Batches, x, gen):
     return x[torch.arange(n, device=x.device)[:, None], keep]
 
 @patch
-def get(self:_Batches, idx):
-    "A list of clips (B,T,C,H,W), one per member, and labels (S,B) or (S,B,n_classes)"
-    change = augments[self.r.augment]
-    pairs  = [(change(f(i), g), f.labels[i.to(f.labels.device)]) for f,i,g in zip(self.feeds, idx, self.draws)]
-    if self.r.mix != 'none' or self.r.relabel:
-        pairs = [self.mixed(*o, g, t) for o,g,t in zip(pairs, self.draws, self.teachers)]
-    x = [self.some_frames(o, g) for (o,_),g in zip(pairs, self.draws)]
-    if self.r.standardise == 'batch': x = [standardise_batch(o) for o in x]
-    return x, torch.stack([y for _,y in pairs])
+def get(self:_Batches, idx, members):
+    "A list of clips (B,T,C,H,W), one for each of some members, and labels (S,B) or (S,B,n_classes)"
+    pairs = [self.batch(i, idx[i]) for i in members]
+    return [x for x,_ in pairs], torch.stack([y for _,y in pairs])
+
+@patch
+def batch(self:_Batches, i, idx):
+    "Clips and labels of member `i`"
+    feed,gen = self.feeds[i],self.draws[i]
+    x = augments[self.r.augment](feed(idx), gen)
+    y = feed.labels[idx.to(feed.labels.device)]
+    if self.r.mix != 'none' or self.r.relabel: x,y = self.mixed(x, y, gen, self.teachers[i])
+    x = self.some_frames(x, gen)
+    return standardise_batch(x) if self.r.standardise == 'batch' else x, y
 
 # %% ../nbs/25_train.ipynb #43059abb
 def teacher_of(
@@ -281,7 +290,8 @@ def backward(self:Ensemble,
     y:Tensor,      # Labels (S,n), or soft (S,n,n_classes)
     smoothing=0.,    # Label smoothing
     temperature=1.,  # Of soft labels
-)->tuple:          # Losses (S,) and logits (S,n,n_classes), detached
+    members=None,    # Numbers of the members that `x` and `y` are for; None for all, which a GPU always trains
+)->tuple:          # Losses (S,) and logits (S,n,n_classes) of those members, detached
     "Losses of every member, and their gradients in `params`"
     for v in self.params.values(): v.grad = torch.zeros_like(v) if v.grad is None else v.grad.zero_()
     if self.device.type == 'cuda':
@@ -289,7 +299,8 @@ def backward(self:Ensemble,
         loss = member_loss(logits, y, smoothing, temperature)
         loss.sum().backward()
         return loss.detach(), logits.detach()
-    each = [self._member_backward(i, x[i], y[i], smoothing, temperature) for i in range(len(self))]
+    members = range(len(self)) if members is None else members
+    each = [self._member_backward(i, x[k], y[k], smoothing, temperature) for k,i in enumerate(members)]
     return torch.cat([l for l,_ in each]), torch.stack([z for _,z in each])
 
 @patch
@@ -304,6 +315,51 @@ def _member_backward(self:Ensemble, i, x, y, smoothing, temperature):
     loss = member_loss(logits[None], y[None], smoothing, temperature)
     loss.backward()
     return loss.detach(), logits.detach()
+
+# %% ../nbs/25_train.ipynb #pace0001
+class _Pace:
+    "The share of the learning rate that each member is given in a pass, and when its training is over"
+    window = 10   # Optimiser steps over which a training loss is averaged, where a pass has fewer
+    def __init__(self, r, members, steps, soft):
+        if r.until < 0 or r.until and min(r.most_steps, r.tail_steps+1) < 1:
+            raise ValueError(f'until={r.until:g}, most_steps={r.most_steps}, tail_steps={r.tail_steps}: a loss above 0, '
+                             'at least one step, and a tail of no steps or more')
+        if r.until and r.patience: raise ValueError('until and patience both say when to stop; set one of them to 0')
+        self.r,self.steps,self.members = r,steps,members
+        self.most,self.tail = math.ceil(r.most_steps/steps),math.ceil(r.tail_steps/steps)
+        self.passes  = self.most+self.tail if r.until else max(r.epochs, math.ceil(r.min_steps/steps))
+        self.scale   = r.temperature**2 if soft else 1.   # of the losses that `member_loss` gives
+        self.fallen  = [None]*members                     # Pass in which the rate of each member begins to fall
+
+    def shares(self, epoch):
+        "Share of the learning rate of each member in pass `epoch`; 0 for one whose training is over"
+        if not self.r.until: return [schedules[self.r.schedule](epoch/self.passes)]*self.members
+        return [1. if f is None else self.falling(epoch-f) for f in self.fallen]
+
+    def falling(self, k):
+        "The share in pass `k` of the tail"
+        return schedules['cosine']((k+1)/(self.tail+1)) if k < self.tail else 0.
+
+    def over(self, epoch): return bool(self.r.until) and not any(self.shares(epoch))
+
+    def recent(self, history, i):
+        "Mean training loss of member `i` over the last pass, or over the last `window` steps where a pass is shorter"
+        passes = math.ceil(self.window/self.steps)
+        return torch.stack([*history[-passes:]])[:, i].mean().item()/self.scale
+
+    def note(self, epoch, history):
+        "Begin the tail of each member that has learned, or that has made all its steps"
+        for i in range(self.members):
+            seen    = len(history)*self.steps >= self.window
+            learned = seen and self.recent(history, i) <= self.r.until
+            if self.fallen[i] is None and (learned or epoch+1 >= self.most): self.fallen[i] = epoch+1
+
+    def result(self, history):
+        "Last training losses, updates, and whether each member learned (None where the recipe has no threshold)"
+        ends = [len(history) if f is None else min(len(history), f+self.tail) for f in self.fallen]
+        loss = [self.recent(history[:n], i) if n else math.nan for i,n in enumerate(ends)]
+        learned = [o <= self.r.until if self.r.until else None for o in loss]
+        return loss, [n*self.steps for n in ends], learned
 
 # %% ../nbs/25_train.ipynb #80f93e5b
 def fit(
@@ -322,44 +378,69 @@ def fit(
     sets  = list(train) if isinstance(train, (list, tuple)) else [train]
     ens   = Ensemble(net, len(sets[0].classes), sets[0].shape, seeds, dev, r.precision)
     batches = _Batches(sets, ens.seeds, r, dev)
-    ens.epochs = max(r.epochs, math.ceil(r.min_steps/math.ceil(batches.n/r.batch)))
+    pace = _Pace(r, len(ens), math.ceil(batches.n/r.batch), batches.soft)
     keep = checkpoint and _Checkpoint(checkpoint, recipe=asdict(r), seeds=ens.seeds, net=net_name(net),
                                       sets=[*map(fingerprint, sets)])
-    with measure(dev) as ens.cost, seeded(ens.seeds[0], 'fit'): _train(ens, batches, r, on_batch, on_epoch, keep)
+    with measure(dev) as ens.cost, seeded(ens.seeds[0], 'fit'): _train(ens, batches, r, pace, on_batch, on_epoch, keep)
     if keep: ens.cost.seconds = keep.done(ens.cost.seconds)
     return ens
 
 # %% ../nbs/25_train.ipynb #321b4a9a
-def _train(ens, batches, r, on_batch, on_epoch, keep):
+def _train(ens, batches, r, pace, on_batch, on_epoch, keep):
     "The loop of `fit`"
     opt,stop = optimisers[r.opt](list(ens.params.values()), r),_Patience(ens, r.patience)
-    first = keep.resume(ens, opt, batches, stop) if keep else 0
-    bar = progress(range(first, ens.epochs), 'fit', total=ens.epochs, initial=first)
+    first = keep.resume(ens, opt, batches, stop, pace) if keep else 0
+    bar = progress(range(first, pace.passes), 'fit', total=pace.passes, initial=first)
     for epoch in bar:
-        factor = schedules[r.schedule](epoch/ens.epochs)
-        if r.restart and factor*r.lr < opt.param_groups[0]['lr']: opt.state.clear()
-        for group in opt.param_groups: group['lr'] = factor*r.lr
+        if pace.over(epoch): break
+        shares = pace.shares(epoch)
+        if r.restart and shares[0]*r.lr < opt.param_groups[0]['lr']: opt.state.clear()
+        for group in opt.param_groups: group['lr'] = r.lr if r.until else shares[0]*r.lr
         ens.skeleton.train()
-        losses = [_step(ens, opt, batches, i, epoch, r, on_batch) for i in batches.epoch()]
-        ens.history.append(torch.stack(losses).mean(0))
+        losses = [_step(ens, opt, batches, i, epoch, r, shares, on_batch) for i in batches.epoch()]
+        ens.history.append(_mean_losses(losses, ens.history))
+        pace.note(epoch, ens.history)
         bar.set_postfix(loss=f'{ens.history[-1].mean():.3f}')
         if on_epoch: on_epoch(epoch, ens)
         if stop.all(epoch): break
-        if keep: keep.save(epoch, ens, opt, batches, stop)
+        if keep: keep.save(epoch, ens, opt, batches, stop, pace)
     ens.history = torch.stack(ens.history).cpu() if ens.history else torch.zeros(0, len(ens))
+    ens.loss,ens.updates,ens.learned = pace.result(ens.history)
     stop.restore()
     ens.skeleton.eval()
 
-def _step(ens, opt, batches, idx, epoch, r, on_batch):
-    "One optimiser step of all members; their losses (S,)"
-    x,y = batches.get(idx)
-    loss,logits = ens.backward(x, y, r.smoothing, r.temperature)
+def _step(ens, opt, batches, idx, epoch, r, shares, on_batch):
+    "One optimiser step; the losses (S,) of all members, NaN for those whose training is over"
+    over    = [i for i,share in enumerate(shares) if not share]
+    members = [i for i in range(len(ens)) if i not in over or ens.device.type == 'cuda']
+    kept    = {k: v[over].clone() for k,v in ens.buffers.items()}
+    x,y = batches.get(idx, members)
+    loss,logits = ens.backward(x, y, r.smoothing, r.temperature, members)
+    for k,v in kept.items(): ens.buffers[k][over] = v   # a GPU trains all members in one program
     if not loss.isfinite().all():
         raise FloatingPointError(f'training diverged in epoch {epoch}: losses {loss.tolist()}; '
                                  f'try a lower lr than {r.lr:g}')
-    if on_batch: on_batch(epoch, idx, logits, y)
+    if on_batch: on_batch(epoch, idx[members], logits, y)
+    if r.until: _shared_step(opt, ens, shares)
+    else: opt.step()
+    every = torch.full((len(ens),), math.nan, device=loss.device)
+    every[members] = loss
+    return every
+
+@torch.no_grad()
+def _shared_step(opt, ens, shares):
+    "A step of the optimiser of which each member takes its share, as if its learning rate were so much smaller"
+    before = {} if min(shares) == 1 else {k: v.clone() for k,v in ens.params.items()}
     opt.step()
-    return loss
+    for k,old in before.items():
+        v = ens.params[k]
+        share = torch.tensor(shares, device=v.device).view(-1, *[1]*(v.ndim-1))
+        v.copy_(torch.lerp(old, v, share.to(v)))
+
+def _mean_losses(losses, history):
+    "Mean over the steps of a pass; a member whose training is over keeps its last"
+    now = torch.stack(losses).mean(0)
+    return torch.where(now.isnan(), history[-1], now) if history else now
 
 # %% ../nbs/25_train.ipynb #2d5d3356
 class _Patience:
@@ -389,17 +470,17 @@ class _Checkpoint:
     def __init__(self, path, every=30., **key):
         self.path,self.every,self.key,self.spent,self.saved = Path(path),every,digest(**key),0.,time.perf_counter()
 
-    def save(self, epoch, ens, opt, batches, stop):
+    def save(self, epoch, ens, opt, batches, stop, pace):
         if time.perf_counter()-self.saved < self.every: return
         now = self.spent + time.perf_counter()-self.start
         save_state(self.path, dict(key=self.key, epoch=epoch+1, spent=now, params=ens.params, buffers=ens.buffers,
                                    opt=opt.state_dict(), orders=batches.orders, draws=batches.draws,
                                    streams=ens.streams, history=ens.history, notes=ens.notes, best=stop.best,
-                                   kept=stop.kept, rng=_rng()))
+                                   kept=stop.kept, fallen=pace.fallen, rng=_rng()))
         self.saved = time.perf_counter()
 
     @torch.no_grad()
-    def resume(self, ens, opt, batches, stop):
+    def resume(self, ens, opt, batches, stop, pace):
         "Put back the state in the file, if there is one; the epoch to go on with"
         self.start = time.perf_counter()
         if not self.path.exists(): return 0
@@ -412,6 +493,7 @@ class _Checkpoint:
         batches.orders,batches.draws,ens.streams = s['orders'],s['draws'],[o.cpu() for o in s['streams']]
         ens.history,ens.notes,stop.best,stop.kept,self.spent = (s[k]
                                                                 for k in ('history', 'notes', 'best', 'kept', 'spent'))
+        pace.fallen = s['fallen']
         _rng(s['rng'])
         return s['epoch']
 
