@@ -159,6 +159,9 @@ class Together(Matching):
         self.groups = len(sets)
         self.which  = torch.arange(self.groups).repeat_interleave(torch.tensor([len(o) for o in sets]))
 
+    @property
+    def videos(self): return super().videos/self.groups   # of a class, in each set
+
     def _loss(self, real, f):
         "The loss of DM, summed over sets and classes"
         return dm_loss(real.repeat(self.groups, 1), class_means(f, self.which*self.C+self.y, self.groups*self.C))
