@@ -7,7 +7,7 @@ __all__ = ['methods', 'told', 'keep_clips', 'keyframe', 'full', 'hyperparameters
            'condense_once', 'movies', 'movies_taught']
 
 # %% ../nbs/47_condense.ipynb #7da40667
-import difflib, inspect
+import difflib, inspect, warnings
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from .hardness import forgetting_clips, grand_clips   # they enter themselves in
 from .latents import weights_dir
 from .match import dm
 from .movies import compress_clips, fit_budget
+from .presets import find_preset
 from .run import commit, digest, environment
 from .teacher import teacher   # also registers what `dm_trained` draws
 from .trajectories import mtt
@@ -118,8 +119,8 @@ methods.update({k: partial(tsgf, **tsgf_parts[k]) for k in ('bn', 'sre2l', 'sre2
 
 # %% ../nbs/47_condense.ipynb #296dc40e
 # Entries of `meta` that tell of a set's making
-told = set('''method vpc condense_seed params versions condense_s condense_peak_mb index init init_index start_s loss
-    steps updates stage_s by_pass keys inserted resolutions policy teacher training curves movies learned_lr'''.split())
+told = set('''method preset vpc condense_seed params versions condense_s condense_peak_mb index init init_index
+    start_s loss steps updates stage_s by_pass keys inserted resolutions policy teacher training curves movies learned_lr'''.split())
 
 def as_data(
     train:ClipSet,  # Any set, also one that was made
@@ -135,6 +136,12 @@ def _plain(v):
     return getattr(v, '__name__', None) or getattr(v, 'name', None) or str(v)
 
 # %% ../nbs/47_condense.ipynb #ff24743b
+def _preset_options(method, preset, vpc):
+    "The settings of a preset; what of them no paper prints is said in a warning"
+    options,interpolated = find_preset(method, preset, vpc)
+    if interpolated: warnings.warn(f"{method}, preset '{preset}': {interpolated}", stacklevel=3)
+    return options
+
 def condense(
     train:ClipSet,      # The set to make small
     method:str,         # A name in `methods`
@@ -142,7 +149,8 @@ def condense(
     seed:int=0,         # Of everything that is drawn
     device='auto',      # Where the work is done
     checkpoint=None,    # A file to go on from when interrupted, for methods that run long
-    **hp,               # Hyperparameters, as `hyperparameters(method)` lists them
+    preset:str=None,    # Settings that a paper prints, by the name of its dataset: see `preset_table`; None: defaults
+    **hp,               # Hyperparameters, as `hyperparameters(method)` lists them; they override the preset's
 )->ClipSet:
     "Make a small set of a large one; what it took and how it was made is in its `meta`"
     fn = methods[method]
@@ -150,8 +158,10 @@ def condense(
     takes = inspect.signature(fn).parameters
     if vpc is None and takes['vpc'].default is takes['vpc'].empty: vpc = 1
     if method != 'full' and vpc is not None: check_vpc(train, vpc)
+    if preset is not None: hp = _preset_options(method, preset, vpc) | hp
     how  = {k: _plain(v) for k,v in (hyperparameters(method) | hp).items()}
-    what = dict(method=method, condense_seed=seed, params=how, versions=environment(dev := pick_device(device)))
+    dev  = pick_device(device)
+    what = dict(method=method, preset=preset, condense_seed=seed, params=how, versions=environment(dev))
     late = dict(vpc=vpc, condense_s=-1e300/3, condense_peak_mb=-1e300/3)   # as long as numbers can be
     keep = {k: v for k,v in dict(checkpoint=checkpoint, header=late | what).items() if k in takes}
     train = as_data(train)

@@ -142,7 +142,8 @@ def evaluate(
     each  = {way: accuracy(ens, shown, r) for way,shown in ways.items()}
     last  = next(iter(each.values()))
     facts = _facts(sets, tests[0], train) * (len(last) if len(sets) == 1 else 1)
-    return [dict(f, **names, seed=s, **_scores(i, last, ens.notes), **_sampled(i, each), **_learned(i, ens), **_cost(ens))
+    return [dict(f, **names, seed=s, **_scores(i, last, ens.notes), **_sampled(i, each), **_learned(i, ens),
+                 **_cost(ens))
             for i,(s,f) in enumerate(zip(ens.seeds, facts))]
 
 # %% ../nbs/50_evaluate.ipynb #080c43b1

@@ -322,8 +322,8 @@ class _Pace:
     window = 10   # Optimiser steps over which a training loss is averaged, where a pass has fewer
     def __init__(self, r, members, steps, soft):
         if r.until < 0 or r.until and min(r.most_steps, r.tail_steps+1) < 1:
-            raise ValueError(f'until={r.until:g}, most_steps={r.most_steps}, tail_steps={r.tail_steps}: a loss above 0, '
-                             'at least one step, and a tail of no steps or more')
+            raise ValueError(f'until={r.until:g}, most_steps={r.most_steps}, tail_steps={r.tail_steps}: '
+                             'a loss above 0, at least one step, and a tail of no steps or more')
         if r.until and r.patience: raise ValueError('until and patience both say when to stop; set one of them to 0')
         self.r,self.steps,self.members = r,steps,members
         self.most,self.tail = math.ceil(r.most_steps/steps),math.ceil(r.tail_steps/steps)
