@@ -119,8 +119,9 @@ methods.update({k: partial(tsgf, **tsgf_parts[k]) for k in ('bn', 'sre2l', 'sre2
 
 # %% ../nbs/47_condense.ipynb #296dc40e
 # Entries of `meta` that tell of a set's making
-told = set('''method preset vpc condense_seed params versions condense_s condense_peak_mb index init init_index
-    start_s loss steps updates stage_s by_pass keys inserted resolutions policy teacher training curves movies learned_lr'''.split())
+told = set('''method preset vpc condense_seed params versions condense_s condense_peak_mb index init init_index start_s
+    loss steps updates stage_s by_pass keys inserted resolutions policy teacher training curves movies
+    learned_lr'''.split())
 
 def as_data(
     train:ClipSet,  # Any set, also one that was made
