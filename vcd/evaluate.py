@@ -33,6 +33,8 @@ recipes['tsgf'] = recipes['vdsd'].change(epochs=500, nets=3)                # "a
 recipes['david'] = recipes['vdsd'].change(epochs=1, min_steps=1000, patience=50, nets=3)
 # flips are ours: the paper names no augmentation
 recipes['videocompressa'] = Recipe(epochs=100, batch=256, lr=.01, augment='flip', nets=3)
+# post-training on a teacher's labels, where the papers name no recipe: that of SRe2L's code
+recipes['kd'] = Recipe(epochs=300, batch=256, opt='adamw', lr=1e-3, schedule='cosine', augment='flip', nets=3)
 
 # %% ../nbs/50_evaluate.ipynb #e79e0095
 recipes['cpu']   = Recipe(epochs=18, min_steps=120, batch=16, lr=.01, schedule='cosine', precision='bfloat16',

@@ -37,9 +37,11 @@ def adam_rows(
     lr=1e-2,            # Learning rate
     betas=(.9, .999),   # Of the running means
     eps=1e-8,           # Added to the root of `v`
+    every=False,        # Step for frames without a gradient too, as one optimiser over all of them would
 )->tuple:               # z, m, v, t after the step
     "One step of Adam for the frames that have a gradient"
     moved = g.flatten(2).abs().amax(2) > 0
+    if every: moved = torch.ones_like(moved)
     t1    = t+1
     m1,v1 = m.lerp(g, 1-betas[0]), v.mul(betas[1]).addcmul(g, g, value=1-betas[1])
     c1,c2 = ((1-b**t1.double())[..., None, None, None].to(z.dtype) for b in betas)
@@ -55,8 +57,9 @@ class LatentTable:
         device='cpu',  # Where rows are wanted
         lr=1e-2,       # Learning rate of `step`
         budget=.5,     # Share of the device's free memory that it may take; beyond, files
+        joint=False,   # One Adam over all videos, which goes on moving those outside the batch
     ):
-        self.device,self.lr = torch.device(device),lr
+        self.device,self.lr,self.joint = torch.device(device),lr,joint
         need = 12*math.prod(shape)
         free = (torch.cuda.mem_get_info(self.device)[0] if self.device.type == 'cuda'
                 else psutil.virtual_memory().available)
@@ -75,9 +78,19 @@ class LatentTable:
     @torch.no_grad()
     def step(self, i, g):
         "Move videos `i` (n,) against the gradient `g` (n,T,c,h,w)"
-        i,tables = i.to(self.z.device),(self.z, self.m, self.v, self.t)
+        i = i.to(self.z.device)
+        if not self.joint: return self._step(i, g)
+        place = torch.full((len(self.z),), -1, device=i.device)   # of each video in the batch
+        place[i] = torch.arange(len(i), device=i.device)
+        for j in torch.arange(len(self.z), device=i.device).split(1024):
+            here = place[j].to(g.device)
+            outside = (here < 0).view(-1, *[1]*(g.ndim-1))
+            self._step(j, g[here.clamp_min(0)].masked_fill(outside, 0.))
+
+    def _step(self, i, g):
+        tables  = self.z, self.m, self.v, self.t
         z,m,v,t = (o[i].to(self.device) for o in tables)
-        for o,new in zip(tables, adam_rows(z, g, m, v, t, self.lr)): o[i] = new.to(o.device)
+        for o,new in zip(tables, adam_rows(z, g, m, v, t, self.lr, every=self.joint)): o[i] = new.to(o.device)
 
 def _made(folder): folder.mkdir(parents=True, exist_ok=True); return folder
 
@@ -97,9 +110,10 @@ class CompressaRecipe(Settings):
     tau:float         = 1.           # Temperature
     tau_schedule:str  = 'constant'   # A name in `tau_schedules`
     tau_last:float    = .1           # Temperature at the end of a schedule that is not constant
-    lr_latents:float  = 1e-2         # Adam
-    lr_scorer:float   = 1e-3         # Adam
-    lr_net:float      = .01          # SGD
+    lr_latents:float  = 1e-2         # Learning rate of the latents, by Adam
+    adam:str          = 'rows'       # Adam for each frame by itself: 'rows'; one over all latents: 'joint'
+    lr_scorer:float   = 1e-3         # Learning rate of the frame scorer, by Adam
+    lr_net:float      = .01          # Learning rate of the network, by SGD
     momentum:float    = .9           # Of SGD
     wd:float          = 5e-4         # Weight decay of SGD
     batch:int         = 64           # Videos a step
@@ -114,6 +128,8 @@ class CompressaRecipe(Settings):
     chunk:int         = 0            # Videos decoded at a time, gradients added up; 0: 4 on a CPU, the batch on a GPU
 
 # %% ../nbs/40_videocompressa.ipynb #e52e82e2
+_choices = dict(scorer=('decoded', 'clips', 'latents'), mix=('frames', 'latents'), adam=('rows', 'joint'))
+
 def _check(train, r):
     "Refuse what cannot work before anything is encoded"
     T = train.shape[0]
@@ -125,7 +141,7 @@ def _check(train, r):
     if r.steps < 0 or r.batch < 1 or r.inner_steps < 1:
         raise ValueError(f'steps={r.steps}, batch={r.batch}, inner_steps={r.inner_steps}: '
                          'steps from 0, the others from 1')
-    for field,known in dict(scorer=('decoded', 'clips', 'latents'), mix=('frames', 'latents')).items():
+    for field,known in _choices.items():
         if getattr(r, field) not in known: raise ValueError(f"{field}='{getattr(r, field)}': use {' or '.join(known)}")
     for registry,name in ((frame_selectors, r.select), (nets, r.net), (augments, r.augment), (selectors, r.videos)):
         registry[name]
@@ -199,7 +215,7 @@ def _encode(self:Compression):
 @patch
 def _tables(self:Compression, n, shape):
     "The table, and the scorer, whose inputs may be latents"
-    self.table = LatentTable((n, *shape), self.device, self.recipe.lr_latents)
+    self.table = LatentTable((n, *shape), self.device, self.recipe.lr_latents, joint=self.recipe.adam == 'joint')
     with seeded(self.seed, 'scorer'):
         self.scorer = LatentScorer(shape[1]) if self.recipe.scorer == 'latents' else FrameScorer()
     self.scorer.to(self.device).train()
