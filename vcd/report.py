@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['tells', 'also_known', 'measured', 'bounds', 'settings', 'units', 'titles', 'load_rows', 'forms', 'method_rows',
-           'as_columns', 'need_columns', 'summarise', 'is_bound', 'one_setting', 'Table', 'table', 'save_table',
-           'plain_table']
+           'as_columns', 'need_columns', 'summarise', 'is_bound', 'one_setting', 'markdown_text', 'latex_text', 'Table',
+           'table', 'save_table', 'plain_table']
 
 # %% ../nbs/52_report.ipynb #2cf47d51
-import ast
+import ast, re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from .run import atomic, outputs, read_rows
+from .show import printable
 
 # %% ../nbs/52_report.ipynb #d9720657
 def load_rows(
@@ -193,6 +194,29 @@ def _sorted_rows(cells, rows, index, value, sort):
     if isinstance(sort, str): need_columns(rows, [sort])
     return sorted(cells, key=rank)
 
+# %% ../nbs/52_report.ipynb #1c4791c6
+_markdown_signs = str.maketrans({'&': '&amp;', '<': '&lt;', '>': '&gt;', '\\': '&#92;', '$': '&#36;', '|': r'\|', '`': r'\`',
+    '*': r'\*', '[': r'\[', ']': r'\]', '~': r'\~', '\t': '&#9;', '\n': '&#10;', '\r': '&#13;'})
+
+def markdown_text(
+    text,   # A name, a number or a sentence
+)->str:     # One line of Markdown
+    "Text that Markdown shows as it is, in a cell of a table or outside of one"
+    signs = printable(text, keep='\t\n\r').translate(_markdown_signs)
+    signs = signs.replace('://', '&#58;//').replace('www.', 'www&#46;')   # or else it becomes a link
+    return re.sub(r'(?<![^\W_])_|_(?![^\W_])', r'\_', signs)
+
+# %% ../nbs/52_report.ipynb #18c2e059
+_latex_signs = str.maketrans({o: '\\'+o for o in '%&_#${}'} | {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}',
+    '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}', '|': r'\textbar{}',
+    '"': r'\textquotedblright{}', '\t': ' ', '\n': ' ', '\r': ' ', '±': r'$\pm$', '–': '--', '×': r'$\times$'})
+
+def latex_text(
+    text,   # A name, a number or a sentence
+)->str:     # One line of LaTeX
+    "Text that LaTeX sets as it is"
+    return printable(text, keep='\t\n\r').translate(_latex_signs)
+
 # %% ../nbs/52_report.ipynb #c3f44535
 units  = dict(bytes='bytes', condense_s='s', fit_s='s', peak_mb='MiB', float32_mb='MB')
 titles = dict(top1='Top-1 accuracy', top5='Top-5 accuracy', bytes='Size on disk', condense_s='Time to condense',
@@ -241,22 +265,20 @@ def _write(t, pm, strong, dash):
     return [[*(dash if k is None else _word(k) for k in r), *(text(r, c) for c in t.cols)] for r in t.cells]
 
 def _markdown(t):
-    line = lambda cells: '| ' + ' | '.join(str(o).replace('|', r'\|') for o in cells) + ' |'
-    rule = '|' + '---|'*len(t.index) + '---:|'*len(t.heads)
-    body = [line(r) for r in _write(t, '±', lambda s: f'**{s}**', '–')]
-    return '\n'.join([line([*t.index, *t.heads]), rule, *body, '', t.caption])
+    k    = len(t.index)
+    line = lambda cells: '| ' + ' | '.join(cells) + ' |'
+    rule = '|' + '---|'*k + '---:|'*len(t.heads)
+    body = [line([*map(markdown_text, r[:k]), *r[k:]]) for r in _write(t, '±', lambda s: f'**{s}**', '–')]
+    return '\n'.join([line(map(markdown_text, [*t.index, *t.heads])), rule, *body, '', markdown_text(t.caption)])
 
 def _latex(t):
-    safe = lambda s: ''.join(_tex.get(o, o) for o in s)
     line = lambda cells: ' & '.join(cells) + r' \\'
     k    = len(t.index)
-    body = [[*map(safe, r[:k]), *r[k:]] for r in _write(t, r'$\pm$', lambda s: rf'\textbf{{{s}}}', '--')]
-    return '\n'.join([r'\begin{table}', r'\centering', rf'\caption{{{safe(t.caption)}}}',
-        rf'\begin{{tabular}}{{{"l"*k}{"r"*len(t.heads)}}}', r'\toprule', line(map(safe, [*t.index, *t.heads])),
+    body = [[*map(latex_text, r[:k]), *r[k:]] for r in _write(t, r'$\pm$', lambda s: rf'\textbf{{{s}}}', '--')]
+    return '\n'.join([r'\begin{table}', r'\centering', rf'\caption{{{latex_text(t.caption)}}}',
+        rf'\begin{{tabular}}{{{"l"*k}{"r"*len(t.heads)}}}', r'\toprule', line(map(latex_text, [*t.index, *t.heads])),
         r'\midrule',
         *map(line, body), r'\bottomrule', r'\end{tabular}', r'\end{table}'])
-
-_tex = {o: '\\'+o for o in '%&_#${}'} | {'\\': r'\textbackslash{}', '±': r'$\pm$', '–': '--', '×': r'$\times$'}
 
 # %% ../nbs/52_report.ipynb #5d2cabc3
 def _best(cells, cols, index, sign, scale, digits):
@@ -325,19 +347,22 @@ def save_table(
     folder = Path(folder) if folder else outputs('tables')
     paths  = [folder/f'{stem}{o}' for o in ('.md', '.tex', '.csv')]
     for path,text in zip(paths, (t.markdown, t.latex, t.csv)):
-        with atomic(path) as f: f.write_text(text.rstrip('\n') + '\n', encoding='utf-8')
+        with atomic(path) as f: f.write_text(text.rstrip('\n') + '\n', encoding='utf-8', errors='backslashreplace')
     return paths
 
 Table.save = save_table
 
 # %% ../nbs/52_report.ipynb #7b4b5577
 def plain_table(
-    frame:pd.DataFrame,  # Any
+    frame:pd.DataFrame,  # The numbers and names to show
+    links=(),            # Columns whose text is Markdown already, as links are; all other text is shown as it is
     **words,             # Column: a format such as '{:.1f}', or a function; else numbers as short as they are
 )->Markdown:
     "A DataFrame as a Markdown table"
     write = {k: f.format if isinstance(f, str) else f for k,f in words.items()}
-    lines = [list(frame), ['---']*len(frame.columns),
-             *([_word(v) if k not in write or pd.isna(v) else write[k](v) for k,v in row.items()]
-               for row in frame.to_dict('records'))]
-    return Markdown('\n'.join('| ' + ' | '.join(map(str, o)) + ' |' for o in lines))
+    def cell(k, v):
+        text = _word(v) if k not in write or pd.isna(v) else write[k](v)
+        return str(text) if k in as_columns(links) else markdown_text(text)
+    lines = [map(markdown_text, frame), ['---']*len(frame.columns),
+             *([cell(k, v) for k,v in row.items()] for row in frame.to_dict('records'))]
+    return Markdown('\n'.join('| ' + ' | '.join(o) + ' |' for o in lines))
