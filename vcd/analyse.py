@@ -20,7 +20,7 @@ from .core import Registry, generator, pick_device, progress, seeded
 from .datasets import datasets, group_of
 from .latents import autoencoder
 from .nets import nets
-from .show import axes
+from .show import axes, plain_text
 
 # %% ../nbs/51_analyse.ipynb #e679ced0
 feature_kinds = Registry('kind of frame features')
@@ -238,7 +238,8 @@ def matrices(
     for ax,(title,r) in zip(axs[0], named.items()):
         pic = ax.imshow(np.asarray(r), cmap='RdBu_r' if low < 0 else 'Reds', vmin=low, vmax=1, interpolation='nearest')
         for at in dict(cuts).get(title, ()): ax.axhline(at-.5, color='k', lw=.5); ax.axvline(at-.5, color='k', lw=.5)
-        ax.set_title(title, fontsize=8); ax.set(xticks=[], yticks=[]); ax.grid(False); ax.spines[:].set_visible(True)
+        ax.set_title(plain_text(title), fontsize=8)
+        ax.set(xticks=[], yticks=[]); ax.grid(False); ax.spines[:].set_visible(True)
     fig.colorbar(pic, ax=axs, shrink=.8, aspect=12, label='correlation')
     return fig
 
@@ -253,7 +254,7 @@ def draw_lags(
     for (i,d),(j,k) in ((a, b) for a in enumerate(names) for b in enumerate(kinds)):
         own = rows[(rows.dataset == d) & (rows.feature == k)]
         if len(own): _draw_lags(axs[i, j], own)
-        axs[i, j].set_title(f'{d}, {k}', fontsize=8)
+        axs[i, j].set_title(plain_text(f'{d}, {k}'), fontsize=8)
     for ax in axs[-1]: ax.set_xlabel('frames apart')
     for ax in axs[:, 0]: ax.set_ylabel('correlation')
     fig.legend(*axs[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=4, fontsize=7, frameon=False)

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator
 from .core import human_bytes
 from .report import as_columns, bounds, is_bound, load_rows, need_columns, one_setting, summarise, titles
 from .run import atomic, outputs
-from .show import axes
+from .show import axes, plain_text
 
 # %% ../nbs/56_figures.ipynb #35f506c4
 def pareto(
@@ -58,7 +58,8 @@ def place_names(
     from adjustText import adjust_text   # brings scipy, which nothing else here waits for
     ax.figure.canvas.draw()
     beside = lambda x, y: ax.transData.inverted().transform(ax.transData.transform((x, y)) + (6, 0))   # dots
-    texts  = [ax.text(*beside(x, y), name, size=size, color=colour, va='center') for name,x,y,colour in names]
+    texts  = [ax.text(*beside(x, y), plain_text(name), size=size, color=colour, va='center')
+              for name,x,y,colour in names]
     strewn = np.concatenate([np.reshape(points, (-1, 2)), *[_strewn(ax, np.asarray(o, float)) for o in lines]])
     at     = [[float(n[i]) for n in names] for i in (1, 2)]
     adjust_text(texts, *strewn.T, target_x=at[0], target_y=at[1], ax=ax, ensure_inside_axes=True, expand=(1.1, 1.3),
@@ -141,7 +142,7 @@ def _bounds(ax, s):
     for r in s.drop_duplicates('method').itertuples():
         ax.axhline(r.mean, color='.45', lw=.8, ls='--' if r.method.lower() == 'full' else ':', zorder=1)
         right = dict(xycoords=ax.get_yaxis_transform(), ha='right', va='bottom')
-        ax.annotate(r.method, (.995, r.mean), color='.45', size=7, **right)
+        ax.annotate(plain_text(r.method), (.995, r.mean), color='.45', size=7, **right)
 
 def _legend(fig, methods, mark=None):
     "One entry a family, below"
@@ -159,7 +160,7 @@ def _frame(ax, rows, same, value, *notes):
     if high < 30*low: ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))   # a decade alone would have one label
     ax.xaxis.set_major_formatter(lambda v, _: human_bytes(v)); ax.xaxis.set_minor_formatter('')
     where = '; '.join([where] + [f"not among the rows: {', '.join(lacks)}"]*bool(lacks))
-    ax.set_title('\n'.join([where, *notes]), fontsize=7.5, loc='left')
+    ax.set_title(plain_text('\n'.join([where, *notes])), fontsize=7.5, loc='left')
 
 # %% ../nbs/56_figures.ipynb #9a4f8908
 def costs(

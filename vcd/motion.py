@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .clips import ClipSet
 from .core import progress
-from .show import as_frames, axes, strip
+from .show import as_frames, axes, plain_text, strip
 
 # %% ../nbs/53_motion.ipynb #2166e30f
 def from_extra(
@@ -107,7 +107,7 @@ def motion_strips(
     fig,axs = axes(len(rows), size=(width, len(rows)*side+.3))
     for ax,(name,x) in zip(axs[:, 0], rows):
         strip(x, n, ax, numbers=False, pad=True)
-        ax.set_ylabel(name, rotation=0, ha='right', va='center', fontsize=8 if name in clips else 6,
+        ax.set_ylabel(plain_text(name), rotation=0, ha='right', va='center', fontsize=8 if name in clips else 6,
                       color='k' if name in clips else '.4')
     _wheel(fig, axs, top)
     return fig

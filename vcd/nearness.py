@@ -19,7 +19,7 @@ from .clips import ClipSet
 from .core import Registry
 from .coreset import frame_repeats
 from .motion import from_extra
-from .show import axes
+from .show import axes, plain_text
 from .train import Ensemble
 
 # %% ../nbs/54_nearness.ipynb #8493ba4e
@@ -219,7 +219,8 @@ def draw_embedding(
         if name is None: ax.axis('off'); continue
         ax.scatter(*xy[:len(real)].T, c=colour[real], s=5, alpha=.25, lw=0, rasterized=True)
         ax.scatter(*xy[at:at+len(y)].T, c=colour[y], s=12, ec='k', lw=.4)
-        ax.set_title(name, fontsize=8); ax.set(xticks=[], yticks=[]); ax.grid(False); ax.spines[:].set_visible(True)
+        ax.set_title(plain_text(name), fontsize=8)
+        ax.set(xticks=[], yticks=[]); ax.grid(False); ax.spines[:].set_visible(True)
         ax.spines[:].set_color('.8')
         at += len(y)
     if classes: _legend(fig, axs[0, 0], classes, colour)
@@ -230,6 +231,6 @@ def _colours(n): return np.array([mpl.colormaps['tab20' if n > 10 else 'tab10'](
 def _legend(fig, ax, classes, colour):
     "Names of the classes below the figure, where they are few"
     if len(classes) > 20: return
-    marks = [ax.scatter([], [], c=[c], s=12, label=o) for o,c in zip(classes, colour)]
+    marks = [ax.scatter([], [], c=[c], s=12, label=plain_text(o)) for o,c in zip(classes, colour)]
     fig.legend(handles=marks, loc='outside lower center', ncols=6, fontsize=6, frameon=False, handletextpad=.1,
                columnspacing=1)

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 from .augment import mixes, videomix
 from .core import Registry, Settings
-from .show import as_frames, axes
+from .show import as_frames, axes, plain_text
 
 # %% ../nbs/33_saliency.ipynb #724200fa
 @torch.no_grad()
@@ -165,7 +165,7 @@ def draw_saliency(
         top,low = axs[2*i:2*i+2, 0]
         _film(top, film, rule.keys(s)[i], every)
         _curve(low, s[i], rule.threshold(s)[i], rule.mask(s)[i], rule.keys(s)[i])
-        if titles is not None: top.set_title(str(titles[i]), fontsize=8, loc='left')
+        if titles is not None: top.set_title(plain_text(titles[i]), fontsize=8, loc='left')
     axs[-1, 0].set_xlabel('frame', fontsize=7)
     fig.legend(*axs[1, 0].get_legend_handles_labels(), loc='outside lower center', ncol=4, fontsize=7)
     return fig

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .clips import ClipSet
 from .core import Settings, generator, keep_freed_memory, measure, pick_device, progress, seeded
-from .show import axes
+from .show import axes, plain_text
 from .train import schedules
 
 # %% ../nbs/62_segmentation.ipynb #8d36aaa8
@@ -422,10 +422,10 @@ def segment_bars(
     for a,(name,y) in zip(ax[:, 0], bars.items()):
         for c,s,e in segments(y): a.axvspan(s, e, color=cmap(c % 20), lw=0)
         a.set(yticks=[], xlim=(0, end), ylim=(0, 1))
-        a.set_ylabel(name, rotation=0, ha='right', va='center', fontsize=7); a.spines[:].set_visible(False)
+        a.set_ylabel(plain_text(name), rotation=0, ha='right', va='center', fontsize=7); a.spines[:].set_visible(False)
         a.grid(False)
     ax[-1, 0].set_xlabel('frame')
     used = sorted({c for y in bars.values() for c,*_ in segments(y)})
-    fig.legend([mpl.patches.Patch(color=cmap(c % 20)) for c in used], [classes[c] for c in used],
+    fig.legend([mpl.patches.Patch(color=cmap(c % 20)) for c in used], [plain_text(classes[c]) for c in used],
                loc='outside right center', fontsize=6, frameon=False)
     return fig
