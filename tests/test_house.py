@@ -18,6 +18,13 @@ def test_readme_shows_pictures_that_exist():
 
 def test_continuous_check_does_what_the_readme_says(): house.check_commands()
 
+@pytest.mark.skipif(not shutil.which('git') or not (home()/'.git').exists(), reason='not a checkout')
+def test_no_lock_file_is_tracked():
+    tracked = subprocess.run(['git', 'ls-files'], cwd=home(), capture_output=True, text=True, check=True).stdout
+    assert not [o for o in tracked.splitlines() if o.endswith('.lock')]
+    where = ['git', 'check-ignore', '-q', 'outputs/rows/.e10_methods.csv.lock']
+    assert subprocess.run(where, cwd=home()).returncode == 0, '.gitignore lets the locks of rows through'
+
 @pytest.mark.parametrize('rule', list(house.rules))
 def test_pages(rule): house.check_pages(only=[rule])
 
