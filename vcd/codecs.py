@@ -125,7 +125,8 @@ def _write_labels(clips, paths, file):
 
 # %% ../nbs/20_codecs.ipynb #0ac83333
 # Names of devices on Windows, and folders that `datasets['folder']` reads as parts of a dataset
-_reserved = re.compile(r'con|prn|aux|nul|(com|lpt)[\d¹²³]|train(ing)?|test(ing)?|val(id|idation)?|eval(uation)?|dev', re.I)
+_reserved = re.compile(r'con|prn|aux|nul|(com|lpt)[\d¹²³]|'
+                       r'train(ing)?|test(ing)?|val(id|idation)?|eval(uation)?|dev', re.IGNORECASE)
 
 def class_folders(
     classes:list,  # Names of the classes

@@ -195,8 +195,8 @@ def _sorted_rows(cells, rows, index, value, sort):
     return sorted(cells, key=rank)
 
 # %% ../nbs/52_report.ipynb #1c4791c6
-_markdown_signs = str.maketrans({'&': '&amp;', '<': '&lt;', '>': '&gt;', '\\': '&#92;', '$': '&#36;', '|': r'\|', '`': r'\`',
-    '*': r'\*', '[': r'\[', ']': r'\]', '~': r'\~', '\t': '&#9;', '\n': '&#10;', '\r': '&#13;'})
+_markdown_signs = str.maketrans({'&': '&amp;', '<': '&lt;', '>': '&gt;', '\\': '&#92;', '$': '&#36;',
+    '|': r'\|', '`': r'\`', '*': r'\*', '[': r'\[', ']': r'\]', '~': r'\~', '\t': '&#9;', '\n': '&#10;', '\r': '&#13;'})
 
 def markdown_text(
     text,   # A name, a number or a sentence
