@@ -249,7 +249,9 @@ class Table:
     @property
     def csv(self): return self.frame.to_csv(index=False)
     def _repr_markdown_(self): return self.markdown
-    def __repr__(self): return f'Table {len(self.cells)} rows × {len(self.cols)} columns: {self.caption}'
+    def __repr__(self):
+        size = f'{len(self.cells)} rows × {len(self.cols)} columns'
+        return printable(f'Table {size}: {self.caption}', keep='')
 
 # %% ../nbs/52_report.ipynb #a5873838
 def _write(t, pm, strong, dash):

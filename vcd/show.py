@@ -368,8 +368,9 @@ class Browser(widgets.VBox):
     def set(self): return self.sets[self.dataset.value]
 
     def __repr__(self):
-        return (f'Browser of {", ".join(self.sets)}: '
+        text = (f'Browser of {", ".join(self.sets)}: '
                 f'{self.dataset.value}, clip {self.clip.value}, frame {self.frame.value}')
+        return printable(text, keep='')
 
 # %% ../nbs/01_show.ipynb #fe2ae879
 def browse(
