@@ -22,7 +22,7 @@ from .core import Registry, generator, pick_device, sub_seed
 from .match import Matching, MatchRecipe, class_means, class_table, dm_loss, start_set
 from .nets import net_key
 from .run import Job, digest
-from .show import axes
+from .show import axes, plain_text
 from .teacher import teacher, weights_key
 from .train import Feed
 
@@ -393,7 +393,7 @@ def draw_policy(
     grid  = p['search'] == 'grid'
     value = p['log'][0]['rewards'] if grid else [q[s] for q,s in zip(p['q'], p['at'])]   # (tables, actions)
     value = np.array(value)[:most]
-    names = small.classes[:most] if len(value) > 1 else ['all']
+    names = [plain_text(o) for o in small.classes[:most]] if len(value) > 1 else ['all']
     col   = {a: i for i,a in enumerate(p['choices'])}
     fig,ax = axes(1, 1 if grid else 2, size=(4 if grid else 6.4, 1.3+.2*len(names)))
     last  = ax[0,-1]

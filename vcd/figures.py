@@ -13,7 +13,8 @@ import pandas as pd
 from matplotlib.ticker import LogLocator
 
 from .core import human_bytes
-from .report import as_columns, bounds, is_bound, load_rows, need_columns, one_setting, summarise, titles
+from .report import (as_columns, bounds, is_bound, load_rows, marked_cells, need_columns, one_setting, summarise,
+                        titles)
 from .run import atomic, outputs
 from .show import axes, plain_text
 
@@ -90,11 +91,11 @@ def bytes_accuracy(
     bound  = s.method.map(is_bound)
     fig,axs = axes(size=size); ax = axs[0,0]
     lines  = s[~bound & s.bytes.notna()].sort_values(['bytes', 'method'], kind='stable')
-    front  = lines.iloc[pareto(lines.bytes.to_numpy(), lines['mean'].to_numpy())]
+    front  = _front(lines, 'bytes')
     ax.step(front.bytes, front['mean'], where='post', color='.55', lw=.9, zorder=1)
     wanted = _wanted(lines, front, names)
     for method,g in lines.groupby('method'): _line(ax, g, 'bytes', family(method), method in wanted)
-    _frame(ax, rows, same, value)
+    _frame(ax, rows, same, value, *_hollow(lines))
     _bounds(ax, s[bound])
     _legend(fig, lines.method)
     _name(ax, lines, front, wanted, 'bytes', lines[['bytes', 'mean']])
@@ -108,7 +109,17 @@ def _worth(rows, value, points, others, seeds):
     by   = ['method', *points]
     s    = summarise(rows, by, value, seeds)
     also = rows.groupby(by, dropna=False)[list(others)].agg(lambda x: x.sort_values().mean()).reset_index()
+    also = also.assign(learned=[key not in marked_cells(rows, by) for key in _keys(also, by)])
     return s.merge(also, how='left').assign(**{k: 100*s[k] for k in ('mean', 'std')}), same
+
+def _keys(frame, by):
+    "The values of some columns, row by row, None where there is none"
+    return [tuple(None if pd.isna(v) else v for v in key) for key in frame[by].astype(object).itertuples(index=False)]
+
+def _front(lines, x):
+    "Points on the front, of those that may be compared"
+    able = lines[lines.learned]
+    return able.iloc[pareto(able[x].to_numpy(), able['mean'].to_numpy())]
 
 def _wanted(lines, front, names):
     "Which methods have names"
@@ -122,9 +133,15 @@ def _line(ax, g, x, kind, named):
     "A method's points: with deviations where it is named, pale where not"
     colour,mark = _looks[kind]
     ax.plot(g[x], g['mean'], color=colour, lw=.5+.5*named, alpha=.3+.5*named, zorder=2+named)
-    ax.plot(g[x], g['mean'], mark, color=colour, ms=3+1.5*named, alpha=.4+.6*named, zorder=2+2*named)
+    for learned,part in g.groupby('learned'):
+        ax.plot(part[x], part['mean'], mark, color=colour, ms=3+1.5*named, alpha=.4+.6*named, zorder=2+2*named,
+                mfc=colour if learned else 'white')
     low,high = (g['mean'] + k*g['std'].fillna(0) for k in (-1, 1))
     if named: ax.vlines(g[x], low, high, color=colour, lw=.6, alpha=.35, zorder=1)
+
+def _hollow(lines):
+    "What hollow marks mean, where there are any"
+    return [] if lines.learned.all() else ['hollow: a network had not learned its set; not on the front']
 
 def _name(ax, lines, front, wanted, x, spots, joined=True):
     "Each name at the last point of its method on the front, or else at its last, and off the `spots`"
@@ -203,11 +220,11 @@ def cost_bubbles(
     bound  = s.method.map(is_bound)
     s,low  = s.assign(**{x: s[x].clip(lower=least)}),(s[x] < least).any()
     lines  = s[~bound & s[x].notna()].sort_values([x, 'method'], kind='stable')
-    front  = lines.iloc[pareto(lines[x].to_numpy(), lines['mean'].to_numpy())]
+    front  = _front(lines, x)
     fig,axs = axes(size=size); ax = axs[0,0]
     inked  = (8 + 300*lines[area]/lines[area].max()).fillna(0)   # areas of the bubbles, square points
     for method,g in lines.groupby('method'): _bubbles(ax, g, x, inked[g.index], _looks[family(method)][0])
-    _frame(ax, rows, same, value, *_told(rows, lines, area))
+    _frame(ax, rows, same, value, *_told(rows, lines, area), *_hollow(lines))
     if x != 'bytes': ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}')
     ax.set_xlabel(_cost_titles.get(x, x) + f' (least: {least:g})'*int(low))
     _bounds(ax, s[bound])
@@ -220,7 +237,9 @@ def cost_bubbles(
 # %% ../nbs/56_figures.ipynb #9988daaf
 def _bubbles(ax, g, x, area, colour):
     "Points of a method as bubbles of so many square points, those of none as crosses"
-    ax.scatter(g[x], g['mean'], s=area, color=colour, alpha=.45, lw=.4, ec='.3')
+    for learned,part in g.groupby('learned'):
+        ax.scatter(part[x], part['mean'], s=area[part.index], color=colour if learned else 'none', alpha=.45,
+                   lw=.4 if learned else 1., ec='.3' if learned else colour)
     lost = g[area == 0]
     if len(lost): ax.plot(lost[x], lost['mean'], 'x', color=colour, ms=5)
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['tells', 'also_known', 'measured', 'bounds', 'settings', 'units', 'titles', 'load_rows', 'forms', 'method_rows',
-           'as_columns', 'need_columns', 'summarise', 'is_bound', 'one_setting', 'markdown_text', 'latex_text', 'Table',
-           'table', 'save_table', 'plain_table']
+           'as_columns', 'need_columns', 'summarise', 'is_bound', 'one_setting', 'not_learned', 'marked_cells',
+           'markdown_text', 'latex_text', 'Table', 'table', 'save_table', 'plain_table']
 
 # %% ../nbs/52_report.ipynb #2cf47d51
 import ast, re
@@ -165,6 +165,22 @@ def _order(v):
 
 def _key_order(key): return [_order(o) for o in key]
 
+# %% ../nbs/52_report.ipynb #dag00001
+def not_learned(
+    rows:pd.DataFrame,  # Rows
+)->pd.Series:           # True where the row's network did not learn its set; rows that do not say count as learned
+    "Rows of networks whose training loss was still high when training ended"
+    said = rows.get('learned', pd.Series(None, rows.index, dtype=object))
+    return said.astype(str).str.lower().isin(('false', '0', '0.0'))
+
+def marked_cells(
+    rows:pd.DataFrame,  # Rows
+    columns,            # Columns that make a cell
+)->set:                 # Keys of the cells, None for an empty value
+    "Cells with a network that did not learn its set"
+    found = rows[not_learned(rows)][list(columns)].astype(object)
+    return {tuple(None if pd.isna(v) else v for v in key) for key in found.itertuples(index=False)}
+
 # %% ../nbs/52_report.ipynb #b2031394
 def _cells(s, index, columns):
     "{row: {column: (mean, std, n)}} of a summary, and the columns; a bound fills every column that it leaves open"
@@ -209,7 +225,7 @@ def markdown_text(
 # %% ../nbs/52_report.ipynb #18c2e059
 _latex_signs = str.maketrans({o: '\\'+o for o in '%&_#${}'} | {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}',
     '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}', '|': r'\textbar{}',
-    '"': r'\textquotedblright{}', '\t': ' ', '\n': ' ', '\r': ' ', '±': r'$\pm$', '–': '--', '×': r'$\times$'})
+    '"': r'\textquotedblright{}', '\t': ' ', '\n': ' ', '\r': ' ', '±': r'$\pm$', '–': '--', '×': r'$\times$', '†': r'$\dagger$'})
 
 def latex_text(
     text,   # A name, a number or a sentence
@@ -234,6 +250,7 @@ class Table:
     digits:int = 1     # After the point
     scale:float = 1.   # Shown number over stored one
     each_n:bool = False# Is n written in every cell?
+    marked:set = frozenset()  # (row key, column key) of cells with a network that did not learn its set
 
     @property
     def markdown(self): return _markdown(self)
@@ -243,7 +260,7 @@ class Table:
     def frame(self):
         "One line a cell, in stored units"
         return pd.DataFrame([dict(zip(self.index, r)) | dict(column=h, mean=o[0], std=o[1], n=o[2],
-                                                             best=(r, c) in self.bold)
+                                                             best=(r, c) in self.bold, learned=(r, c) not in self.marked)
                              for r,row in self.cells.items()
                              for c,h in zip(self.cols, self.heads) if (o := row.get(c))])
     @property
@@ -254,7 +271,7 @@ class Table:
         return printable(f'Table {size}: {self.caption}', keep='')
 
 # %% ../nbs/52_report.ipynb #a5873838
-def _write(t, pm, strong, dash):
+def _write(t, pm, strong, dash, dagger='†'):
     "The table's cells as text, row by row"
     def text(r, c):
         if c not in t.cells[r]: return dash
@@ -263,6 +280,7 @@ def _write(t, pm, strong, dash):
         out = f'{mean*t.scale:.{t.digits}f}'
         if n > 1 and not exact: out += f' {pm} {std*t.scale:.{t.digits}f}'
         if t.each_n and not exact: out += f' (n={n})'
+        if (r, c) in t.marked: out += f' {dagger}'
         return strong(out) if (r, c) in t.bold else out
     return [[*(dash if k is None else _word(k) for k in r), *(text(r, c) for c in t.cols)] for r in t.cells]
 
@@ -276,23 +294,24 @@ def _markdown(t):
 def _latex(t):
     line = lambda cells: ' & '.join(cells) + r' \\'
     k    = len(t.index)
-    body = [[*map(latex_text, r[:k]), *r[k:]] for r in _write(t, r'$\pm$', lambda s: rf'\textbf{{{s}}}', '--')]
+    body = [[*map(latex_text, r[:k]), *r[k:]] for r in _write(t, r'$\pm$', lambda s: rf'\textbf{{{s}}}', '--', r'$\dagger$')]
     return '\n'.join([r'\begin{table}', r'\centering', rf'\caption{{{latex_text(t.caption)}}}',
         rf'\begin{{tabular}}{{{"l"*k}{"r"*len(t.heads)}}}', r'\toprule', line(map(latex_text, [*t.index, *t.heads])),
         r'\midrule',
         *map(line, body), r'\bottomrule', r'\end{tabular}', r'\end{table}'])
 
 # %% ../nbs/52_report.ipynb #5d2cabc3
-def _best(cells, cols, index, sign, scale, digits):
+def _best(cells, cols, index, sign, scale, digits, marked=()):
     "(row, column) of the best contestants of each column; ties as shown are all best"
     bound = lambda r: any(is_bound(k) for i,k in zip(index, r) if i == 'method')
     bold  = set()
     for c in cols:
-        shown = {r: round(row[c][0]*scale, digits) for r,row in cells.items() if c in row and not bound(r)}
+        shown = {r: round(row[c][0]*scale, digits) for r,row in cells.items() if c in row and not bound(r)
+                 and (r, c) not in marked}
         bold |= {(r, c) for r,v in shown.items() if sign*v == max(sign*o for o in shown.values())}
     return bold
 
-def _caption(rows, cells, same, value, unit, best, text):
+def _caption(rows, cells, same, value, unit, best, text, marked=()):
     "What is shown, over how many seeds, what is marked and what is missing; and must n stand in every cell?"
     ns = sorted({n for r,row in cells.items() if 'chance' not in map(str, r) for _,_,n in row.values()})
     seeds  = 'one seed (n=1), so no ±' if max(ns, default=1) == 1 else f'mean ± std over n={ns[0]} seeds'
@@ -303,6 +322,7 @@ def _caption(rows, cells, same, value, unit, best, text):
     where  = ', '.join(v if k in ('dataset', 'net') else f'{k} {v}' for k,v in same.items() if k != 'method')
     parts  = [f"{titles.get(value, value)}{f' in {unit}' if unit else ''}{f' on {where}' if where else ''}", seeds]
     if best: parts.append('best of each column bold')
+    if marked: parts.append('†: a network had not learned its set, so the cell is compared with nothing')
     parts += _other_setting(rows, same)
     if lacks: parts.append(f"NOT among these rows: {' and '.join(lacks)}")
     return (f'{text} ' if text else '') + '; '.join(parts) + '.', len(ns) > 1
@@ -329,10 +349,11 @@ def table(
     cells,cols = _cells(summarise(rows, index + columns, value, seeds), index, columns)
     cells = {r: cells[r] for r in _sorted_rows(cells, rows, index, value, sort)}
     unit,scale = ('%', 100.) if percent else (units.get(value, ''), 1.)
-    bold = _best(cells, cols, index, -1 if best == 'min' else 1, scale, digits) if best else set()
-    text,each = _caption(rows, cells, same, value, unit, bold, caption)
+    marked = {(key[:len(index)], key[len(index):]) for key in marked_cells(rows, index + columns)}
+    bold = _best(cells, cols, index, -1 if best == 'min' else 1, scale, digits, marked) if best else set()
+    text,each = _caption(rows, cells, same, value, unit, bold, caption, marked)
     heads = [_head(columns, c, value) + f' ({unit})'*bool(unit) for c in cols]
-    return Table(index, heads, cols, cells, bold, text, digits, scale, each)
+    return Table(index, heads, cols, cells, bold, text, digits, scale, each, marked)
 
 def _head(columns, key, value):
     "The header of a column: words as they are, numbers with their name"
