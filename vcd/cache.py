@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .core import human_bytes, progress, quiet
-from .run import atomic, cache_dir, digest, read_json, write_json
+from .run import as_path, atomic, cache_dir, digest, make_folder, read_json, write_json
 from .workers import read_clips
 
 # %% ../nbs/16_cache.ipynb #7bb84b73
@@ -230,7 +230,7 @@ def one_at_a_time(
     what:str,  # What is being built, for the message
 ):
     "Only one process at once inside the block; the others say that they wait"
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    make_folder(Path(path).parent)
     lock = FileLock(path)
     try: lock.acquire(timeout=0)
     except Timeout:
@@ -256,7 +256,7 @@ def cached_clips(
 )->tuple:                    # Mapped uint8 clips (N,T,C,H,W), the file of each, {file: why} of the bad ones
     "The clips of a list, from the cache, which is built where it is not there"
     reading = dict(frames=frames, size=size, sampling=sampling, interval=interval, seed=seed, reader=reader)
-    c = ClipCache(Path(cache or cache_dir('clips'))/f'{what}-{digest(files=files, **reader_key(**reading))}',
+    c = ClipCache(as_path(cache or cache_dir('clips'))/f'{what}-{digest(files=files, **reader_key(**reading))}',
                   len(files), (frames, 3, size, size))
     if not (note := c.whole()):
         with one_at_a_time(f'{c.folder}.lock', what):

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .core import Registry, generator, human_bytes
-from .run import atomic, digest
+from .run import as_path, atomic, digest
 
 # %% ../nbs/12_clips.ipynb #55fa909e
 codecs = Registry('codec', hint='(`import vcd.all` registers every codec there is)')
@@ -194,7 +194,7 @@ def save(self:ClipSet,
                 meta=self.meta)
     tensors = {k: v.detach().cpu().contiguous() for k,v in dict(self.store, labels=self.labels).items()}
     with atomic(path) as f: save_file(tensors, f, metadata=dict(vcd=json.dumps(head, ensure_ascii=False)))
-    return Path(path)
+    return as_path(path)
 
 # %% ../nbs/12_clips.ipynb #b9e3a7c8
 def load(
@@ -202,7 +202,7 @@ def load(
     device='cpu',  # Where the tensors go
 )->ClipSet:
     "Read a saved set; a damaged, foreign or newer file is told apart in the error"
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file(): raise FileNotFoundError(f'{path}: no such file')
     try:
         with safe_open(path, 'pt', device=str(device)) as f:

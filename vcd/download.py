@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from .archives import RemoteFile, archives
 from .core import human_bytes, progress
-from .run import data_dir
+from .run import data_dir, disk_errors
 
 # %% ../nbs/15_download.ipynb #081125a0
 class FetchError(OSError):
@@ -204,7 +204,7 @@ def unpack(
     path,folder = Path(path),Path(folder)
     how = _kind(path)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.unpack-', dir=folder) as room:
+    with disk_errors(folder), tempfile.TemporaryDirectory(prefix='.unpack-', dir=folder) as room:
         try: how(path, room)
         except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as e:
             raise ValueError(f'{path} is damaged ({e}). Delete it and fetch it again') from None

@@ -20,7 +20,7 @@ from torch.func import functional_call
 
 from .clips import ClipSet, codecs
 from .core import Registry, autocast, generator, pick_device, progress, seeded
-from .run import cache_dir
+from .run import as_path, cache_dir
 
 # %% ../nbs/21_latents.ipynb #50b336ff
 class Autoencoder:
@@ -149,7 +149,7 @@ class MissingWeights(OSError):
 
 def weights_dir(*parts:str)->Path:
     "A path under `VCD_WEIGHTS` (default `~/.cache/vcd/weights`): one folder an autoencoder"
-    return Path(os.environ.get('VCD_WEIGHTS') or cache_dir('weights')).joinpath(*parts)
+    return as_path(os.environ.get('VCD_WEIGHTS') or cache_dir('weights')).joinpath(*parts)
 
 # %% ../nbs/21_latents.ipynb #f3e8edab
 def _offline(timeout=3.):
