@@ -107,3 +107,32 @@ def test_ctrl_c_and_resume(house):
     folder, = house.glob('outputs/runs/e99_toy/*')
     assert names(folder) == {'began', 'config.json', 'env.json'}
     assert list(sweep('e99_toy', dict(method='slow')).status) == ['done']   # goes on from what the folder holds
+
+@pytest.mark.skipif(os.name == 'nt', reason='a process is killed by a signal')
+def test_killed_between_the_rows_and_the_end(house):
+    last = "if not (began := Path(out)/'began').exists():\n    began.touch(); time.sleep(120)"
+    write(house/'nbs'/'exp'/'e99_toy.ipynb', parameters, body, last)
+    call = "from vcd.mill import sweep; sweep('e99_toy', dict(vpc=2))"
+    p = subprocess.Popen([sys.executable, '-c', call], start_new_session=True)
+    end = time.monotonic() + 120
+    while not list(house.glob('outputs/runs/e99_toy/*/began')) and time.monotonic() < end: time.sleep(.05)
+    p.kill(); p.wait()
+    folder, = house.glob('outputs/runs/e99_toy/*')
+    assert {'row.json', 'running.ipynb'} < names(folder) and len(read_rows('e99_toy')) == 1
+    assert list(sweep('e99_toy', dict(vpc=2), dry_run=True).status) == ['to do']
+    assert list(sweep('e99_toy', dict(vpc=2)).status) == ['done'] and len(read_rows('e99_toy')) == 1
+    assert names(folder) == {'began', 'config.json', 'env.json', 'row.json', 'run.ipynb'}
+    assert list(sweep('e99_toy', dict(vpc=2)).status) == ['skipped']
+
+def test_a_parameter_that_is_unset(house):
+    write(house/'nbs'/'exp'/'e99_toy.ipynb', parameters.replace('vpc:int    = 1 ', 'vpc:int    = None '),
+          body.replace('1/vpc', '1/(vpc or 4)'))
+    df = sweep('e99_toy', dict(method='good', vpc=[None, 2]))
+    assert list(df.status) == ['done', 'done'] and sorted(read_rows('e99_toy').top1) == [.25, .5]
+    assert main(['e99_toy', '--dry-run', 'vpc=none,2', '--workers', '2', 'method=good']) == 0
+
+def test_errors_of_the_command_are_one_line(house, capsys):
+    for wrong in (['e99_toy', '--workers', 'many'], ['e99_toy', '--wrong'], ['e99_toy', 'vpc=1e999'], ['e98_toy']):
+        assert main(wrong) == 2
+        said = capsys.readouterr()
+        assert said.err.startswith('vcd-mill: ') and said.err.count('\n') == 1 and not said.out

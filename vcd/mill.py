@@ -21,16 +21,17 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill import PapermillExecutionError, execute_notebook
+from papermill.iorw import LocalHandler, papermill_io
 
 from .core import Registry, progress, quiet
-from .run import home, outputs, point_id, read_json, read_rows
+from .run import as_path, atomic, check_finite, home, outputs, point_id, read_json, read_rows
 
 # %% ../nbs/80_mill.ipynb #21db73c7
 def find_notebook(
     name,   # 'e10_methods', looked up in `nbs/exp` of the house, or a path
 )->Path:    # Its absolute path
     "The notebook of an experiment; a wrong name answers with the right ones"
-    path = Path(name)
+    path = as_path(name)
     if path.suffix == '.ipynb' and path.exists(): return path.resolve()
     folder = home()/'nbs'/'exp'
     known  = Registry('notebook', f'They are looked for in {folder}; a path to an .ipynb file does as well.')
@@ -61,8 +62,9 @@ def parameters(
     path = find_notebook(notebook)
     tagged = [c.source for c in nbformat.read(path, 4).cells if 'parameters' in c.metadata.get('tags', [])]
     if len(tagged) != 1: raise ValueError(f"{path} has {len(tagged)} cells tagged 'parameters'; papermill wants one")
-    comments = trailing_comments(tagged[0])
-    found = [_parameter(o, comments, path) for o in ast.parse(tagged[0]).body]
+    try: lines,comments = ast.parse(tagged[0]).body,trailing_comments(tagged[0])
+    except SyntaxError as e: raise ValueError(f'{path}: the parameters cell is not Python ({e})') from None
+    found = [_parameter(o, comments, path) for o in lines]
     return {o.name: o for o in found}
 
 def _parameter(node, comments, path):
@@ -75,6 +77,7 @@ def _parameter(node, comments, path):
                          'derive values in a later cell') from None
     kind = '' if default is None else type(default).__name__
     if isinstance(node, ast.AnnAssign): kind = ast.unparse(node.annotation).strip('\'"')   # in quotes or not
+    if default is None and kind and 'None' not in kind: kind += ' | None'   # `vpc:int = None`
     return Parameter(name, default, kind, comments.get(node.end_lineno, ''))
 
 # %% ../nbs/80_mill.ipynb #1f5704ca
@@ -88,6 +91,7 @@ def _fit(p, value):
     "`value` as the type of the parameter `p`"
     if hasattr(value, 'item'): value = value.item()
     if isinstance(value, Path): value = str(value)
+    check_finite(p.name, value)
     kinds,kind = _kinds(p),type(value).__name__.replace('NoneType', 'None')
     if not kinds or kind in kinds: return value
     if kind == 'int' and 'float' in kinds: return float(value)
@@ -133,8 +137,10 @@ class Point:
     error:str=''
 
     def finished(self)->bool:
-        "Are the point's rows in its folder, or in the experiment's CSV?"
-        if (self.folder/'failed.ipynb').exists(): return False
+        "Did the notebook run to its end and leave rows? Without a run folder, are they in the experiment's CSV?"
+        has = lambda *names: any((self.folder/o).exists() for o in names)
+        if has('failed.ipynb'): return False
+        if has('config.json', 'row.json', 'running.ipynb') and not has('run.ipynb'): return False
         try:
             if any(o['point'] == self.id for o in read_json(self.folder/'row.json')): return True
         except (OSError, ValueError, TypeError, KeyError): pass
@@ -150,7 +156,7 @@ def plan(
 )->list:          # Each distinct `Point` once, its status 'to do' or 'skipped'
     "What a sweep would do; nothing runs"
     path = find_notebook(notebook)
-    out  = Path(out or outputs('runs', path.stem)).resolve()
+    out  = as_path(out or outputs('runs', path.stem)).resolve()
     params,given = parameters(path),grid_points(grid, only)
     if not given: raise ValueError('the grid has no points: a list in it is empty, or `only` strikes out all')
     vary = [k for k in dict.fromkeys(itertools.chain(*given)) if len({repr(o.get(k)) for o in given}) > 1]
@@ -161,15 +167,21 @@ def plan(
 
 def _point(experiment, params, vary, out):
     ident = point_id(experiment, **params)
-    label = ' '.join(f'{k}={params[k]}' for k in vary)
-    name  = re.sub(r'[^\w=,.+-]+', '_', label.replace(' ', ','))[:80]
+    label = _printable(' '.join(f'{k}={params[k]}' for k in vary))
+    name  = re.sub(r'[^\w=,.+-]+', '_', label.replace(' ', ','))
+    name  = name.encode()[:80].decode(errors='ignore')   # file systems count bytes
     kept  = next(out.glob(f'*-{ident}'), None)
     return Point(experiment, params, label or 'defaults', ident, kept or out/f'{name or "defaults"}-{ident}')
+
+def _printable(text):
+    "`text` on one line, with escapes for what a terminal or a file in UTF-8 cannot hold"
+    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
 
 # %% ../nbs/80_mill.ipynb #8ba1e1c2
 def _this_python(started, workers):
     "A kernel manager that starts the running interpreter and notes itself in the list `started`"
-    env = {k: str(Path(os.environ[k]).resolve()) for k in ('VCD_DATA', 'VCD_CACHE', 'VCD_WEIGHTS') if os.environ.get(k)}
+    names = [k for k in ('VCD_DATA', 'VCD_CACHE', 'VCD_WEIGHTS') if os.environ.get(k)]
+    env   = {k: str(as_path(os.environ[k]).resolve()) for k in names}
     env['VCD_HOME'] = str(home().resolve())
     share = max(1, (os.cpu_count() or 1)//workers)
     if workers > 1: env['OMP_NUM_THREADS'] = os.environ.get('OMP_NUM_THREADS', str(share))
@@ -181,14 +193,26 @@ def _this_python(started, workers):
             started.append(self)
     return ThisPython
 
+# %% ../nbs/80_mill.ipynb #aecaf8b2
+class _AtomicHandler(LocalHandler):
+    "Papermill's way to local files, where a file is written whole or not at all"
+    scheme = 'atomic:'   # Paths that begin so are written by this handler
+    def write(self, text, path):
+        # half a surrogate pair becomes its escape, which is JSON's own
+        with atomic(self.pretty_path(path)) as f: f.write_bytes(text.encode('utf-8', 'backslashreplace'))
+    def pretty_path(self, path): return path.removeprefix(self.scheme)
+
+papermill_io.register(_AtomicHandler.scheme, _AtomicHandler())
+
 # %% ../nbs/80_mill.ipynb #72fd01e6
 def _execute(point, notebook, timeout, manager, stop):
     "Execute `notebook` for `point`; returns what went wrong in one line, or ''"
     running,error = point.folder/'running.ipynb',''
-    for name in ('row.json', 'run.ipynb'): (point.folder/name).unlink(missing_ok=True)   # of an earlier run
-    plain = lambda o: str(o).replace('{', '{{').replace('}', '}}')                       # papermill formats paths
+    for name in ('row.json', 'run.ipynb', 'running.ipynb'): (point.folder/name).unlink(missing_ok=True)   # of earlier
+    plain = lambda o: str(o).replace('{', '{{').replace('}', '}}')   # papermill formats paths
     try:
-        execute_notebook(plain(notebook), plain(running), parameters=point.params | dict(out=str(point.folder)),
+        execute_notebook(plain(notebook), plain(_AtomicHandler.scheme+str(running)),
+            parameters=point.params | dict(out=str(point.folder)),
             kernel_name='python3', language='python', progress_bar=False, execution_timeout=timeout,
             kernel_manager_class=manager, resources=dict(metadata=dict(path=str(notebook.parent))))
         check_run(point)
@@ -203,12 +227,12 @@ def _reason(e, timeout):
     "One line for the exception `e`"
     if isinstance(e, CellTimeoutError): return f'a cell took longer than {timeout} s'
     if isinstance(e, DeadKernelError): return 'the kernel died; most often the machine has run out of memory'
-    if not isinstance(e, PapermillExecutionError): return f'{type(e).__name__}: {e}'
+    if not isinstance(e, PapermillExecutionError): return _printable(f'{type(e).__name__}: {e}')
     text = re.sub(r'\x1b\[[\d;]*m', '', '\n'.join(e.traceback))
     line = re.search(r'^-+>\s*\d+ (.*)$', text, re.M)
     code = line[1] if line else e.source.splitlines()[0]
     said = (str(e.evalue).strip() or '(no message)').splitlines()[0]
-    return f'{e.ename}: {said[:400]} (In [{e.exec_count}]: {code.strip()[:100]})'
+    return _printable(f'{e.ename}: {said[:400]} (In [{e.exec_count}]: {code.strip()[:100]})')
 
 # %% ../nbs/80_mill.ipynb #95e5c4c1
 def check_run(
@@ -333,10 +357,13 @@ def read_values(
     p:Parameter,  # The parameter that it is for
 )->list:          # The values, not yet checked
     "The values in one argument of the command line"
-    if p.type == 'str': return next(csv.reader([text]), None) or ['']
+    kinds = _kinds(p)
+    if kinds and kinds <= {'str', 'None'}:
+        texts = next(csv.reader([text]), None) or ['']
+        return [None if 'None' in kinds and o.lower() == 'none' else o for o in texts]
     whole = _literal(text)
     if isinstance(whole, str): return [_literal(o) for o in text.split(',')]
-    lists = _kinds(p) & {'list', 'tuple'}
+    lists = kinds & {'list', 'tuple'}
     if isinstance(whole, tuple) and (not lists or all(isinstance(o, (list, tuple)) for o in whole)): return list(whole)
     return [whole]
 
@@ -349,8 +376,12 @@ def _literal(text):
     return text
 
 # %% ../nbs/80_mill.ipynb #34acd8ee
+class _Parser(argparse.ArgumentParser):
+    "A parser whose errors are one line"
+    def error(self, message): raise ValueError(f'{message}; see vcd-mill --help')
+
 def _parser():
-    p = argparse.ArgumentParser('vcd-mill', add_help=False,
+    p = _Parser('vcd-mill', add_help=False,
         description='Run a notebook for every point of a grid; finished points are skipped.')
     p.add_argument('notebook', nargs='?', help='a name in nbs/exp, or a path')
     p.add_argument('values', nargs='*', metavar='name=value,value',
@@ -369,8 +400,12 @@ def _title(path):
     return text.lstrip('# ').split('\n')[0]
 
 def _experiments():
-    found = sorted((home()/'nbs'/'exp').glob('*.ipynb'))
-    return '\n'.join(['\nnotebooks:', *[f'  {o.stem:22} {_title(o)}' for o in found]]) if found else ''
+    folder = home()/'nbs'/'exp'
+    found  = sorted(folder.glob('*.ipynb'))
+    if not found:
+        return (f'\nno notebooks in {folder}: call it inside a checkout of vcd, set VCD_HOME to one, '
+                'or give the path of a notebook')
+    return '\n'.join(['\nnotebooks:', *[f'  {o.stem:22} {_title(o)}' for o in found]])
 
 def _help(notebook):
     "The parameters of a notebook, as a table"
@@ -385,8 +420,8 @@ def main(
 )->int:         # 0, 1 if a point failed, 2 if the call was wrong, 130 after Ctrl-C
     "The console command `vcd-mill`"
     parser = _parser()
-    a = parser.parse_args(argv)
     try:
+        a = parser.parse_intermixed_args(argv)   # options may stand between values
         if not a.notebook: return print(parser.format_help() + _experiments()) or (0 if a.help else 2)
         if a.help: return print(_help(a.notebook)) or 0
         known = Registry('parameter'); known.update(parameters(a.notebook))
@@ -394,6 +429,9 @@ def main(
         grid = {k: read_values(v, known[k]) for k,v in (o.split('=', 1) for o in a.values)}
         df = sweep(a.notebook, grid, a.out, workers=a.workers, timeout=a.timeout, force=a.force, dry_run=a.dry_run)
     except KeyboardInterrupt: return 130
-    except (KeyError, TypeError, ValueError) as e: return print(f'vcd-mill: {e}', file=sys.stderr) or 2
-    if a.dry_run: print(df.drop(columns=['seconds', 'error', 'folder']).to_string(index=False))
+    except (KeyError, TypeError, ValueError, OSError) as e:
+        return print(f'vcd-mill: {_printable(str(e))}', file=sys.stderr) or 2
+    if a.dry_run:
+        table = df.drop(columns=['seconds', 'error', 'folder']).to_string(index=False)
+        print(table.encode('utf-8', 'backslashreplace').decode())
     return int((df.status == 'failed').any())
