@@ -4,31 +4,13 @@ import json
 import pytest
 import torch
 
-from vcd.all import Recipe, condense, chance_row, datasets, evaluate, load, methods, read_rows, storage, table
+from tiny import few, options, quick
+from vcd.all import condense, chance_row, datasets, evaluate, load, methods, read_rows, storage, table
 from vcd.run import Run
-
-few = dict(render=dict(per_class=4, test=2, classes=['move_left', 'ring', 'star'], size=64, frames=12),
-           frames=4, size=48, sampling='uniform', workers=1)
-quick = Recipe(epochs=1, batch=6, nets=2)
 
 
 @pytest.fixture(scope='module')
 def data(): return datasets['shapes'](**few)
-
-
-def options(method):
-    if method.startswith('videocompressa'): return dict(frames=2, steps=1, autoencoder='tiny')
-    if method in ('dm', 'dc', 'dsa', 'dfs', 'dfs_adam'): return dict(steps=1, batch=4)
-    if method in ('tsgf', 'bn', 'sre2l', 'sre2l_frames'): return dict(steps=1, teaching=dict(epochs=1, batch=6))
-    if method == 'taught': return dict(autoencoder='tiny', teaching=dict(epochs=1, batch=6))
-    if method == 'dm_latents': return dict(steps=1, batch=4, autoencoder='tiny')
-    if method == 'dm_trained': return dict(steps=1, batch=4, trained=1, pool=1)
-    if method == 'mtt': return dict(steps=1, inner=2, trained=0, pool=1)
-    if method == 'dm+vdsd': return dict(steps=1, batch=4, static='frames', images=1)
-    if method == 'mtt+vdsd': return options('mtt') | dict(images=1, static_how=dict(steps=1, batch=4))
-    if method.startswith('david'):
-        return dict(steps=1, batch=4, rounds=2, actions=(2, 4), teaching=dict(epochs=1, batch=6))
-    return dict(forgetting=dict(epochs=2), grand=dict(epochs=1, runs=2), keyframe=dict(frames=2)).get(method, {})
 
 
 @pytest.mark.parametrize('method', list(methods))
