@@ -7,8 +7,8 @@ __all__ = ['archives', 'video_endings', 'other_endings', 'train_names', 'held_na
            'ucf_files', 'ucf_layout', 'miniucf_classes', 'ucf11_classes', 'Lists', 'RemoteFile', 'Archive',
            'plain_stem', 'shown', 'Files', 'user_path', 'scan', 'same_name', 'same_class', 'class_finder',
            'pick_classes', 'split_role', 'file_name', 'Matcher', 'SourceMatcher', 'match_entries', 'find_lists',
-           'read_lines', 'parse_line', 'plain_list', 'read_table', 'lists', 'remedy', 'group_split', 'ucf_class',
-           'coded_lists', 'one_spelling', 'kinetics_csv', 'kinetics_list', 'kinetics_tree']
+           'read_lines', 'parse_line', 'plain_lists', 'read_table', 'lists', 'remedy', 'group_split', 'ucf_class',
+           'coded_lists', 'one_spelling', 'kinetics_csv', 'kinetics_lists', 'kinetics_tree']
 
 # %% ../nbs/14_archives.ipynb #3c4d3ac8
 import codecs, csv, fnmatch, functools, json, os, re, unicodedata
@@ -70,7 +70,7 @@ class Archive:
 
 archives = Registry('archive')
 
-# %% ../nbs/14_archives.ipynb #1531266f
+# %% ../nbs/14_archives.ipynb #c324cd27
 video_endings = {f'.{o}' for o in '''264 265 3g2 3gp amv asf avc avi dav divx dv f4v flv gif gxf h264 h265 hevc ivf
 m1v m2t m2ts m2v m4v mj2 mjpeg mjpg mk3d mkv mod mov mp4 mpe mpeg mpg mpv mts mxf nut ogm ogv qt rm rmvb swf tod ts
 vob webm wmv wtv xvid y4m'''.split()}
@@ -90,7 +90,7 @@ def shown(name)->str:
     "A name as it can be printed anywhere: bytes that are not UTF-8 are written as codes"
     return str(name).encode('utf-8', 'backslashreplace').decode()
 
-# %% ../nbs/14_archives.ipynb #bcbc18b4
+# %% ../nbs/14_archives.ipynb #9d45cfd2
 @dataclass
 class Files:
     "What lies below a folder"
@@ -112,7 +112,7 @@ def user_path(path)->Path:
     "A path as the user means it: `~` is the home folder"
     return Path(os.path.expanduser(path))
 
-# %% ../nbs/14_archives.ipynb #d45c72cf
+# %% ../nbs/14_archives.ipynb #0a93dc1c
 _junk = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'Thumbs.db', 'desktop.ini'}
 
 def scan(
@@ -145,7 +145,7 @@ def _sort_in(out, path, name):
     elif ending in other_endings: out.aside += 1
     else: out.others[ending] += 1
 
-# %% ../nbs/14_archives.ipynb #77f01493
+# %% ../nbs/14_archives.ipynb #d8fe994b
 def same_name(name:str)->str:
     "What names of one file have in common: neither case nor Unicode form counts"
     return unicodedata.normalize('NFC', name).casefold()
@@ -166,7 +166,7 @@ def class_finder(
         return found[0] if len(found) == 1 else None
     return find
 
-# %% ../nbs/14_archives.ipynb #e2f715cc
+# %% ../nbs/14_archives.ipynb #87872d11
 def pick_classes(
     names,        # All classes
     wanted=None,  # Some of them: a list, a tuple, an array; None for all
@@ -185,7 +185,7 @@ def pick_classes(
         raise ValueError(f"classes= names '{shown(twice[0])}' twice")
     return found
 
-# %% ../nbs/14_archives.ipynb #76d981de
+# %% ../nbs/14_archives.ipynb #c81b2efd
 train_names = ('train', 'training', 'trn')
 held_names  = ('test', 'testing', 'tst', 'holdout', 'heldout', 'eval', 'evaluation', 'val', 'valid', 'validation',
                'validate', 'dev', 'development')
@@ -205,7 +205,7 @@ def _part_of(folder):
     roles = [role for o in folder.split('/') if (role := split_role(o))]
     return ('train' if roles[0] in train_names else 'test') if roles else ''
 
-# %% ../nbs/14_archives.ipynb #c3a256e0
+# %% ../nbs/14_archives.ipynb #39a67cbd
 def file_name(
     path:str,          # Of a file, or as a list has it
     key='class/stem',  # As in `Archive`
@@ -219,7 +219,7 @@ def _folder(path): return path.rpartition('/')[0]
 def _last(path):   return path.rpartition('/')[2]
 def _loose(name):  return f'{same_class(_folder(name))}/{same_name(_last(name))}'
 
-# %% ../nbs/14_archives.ipynb #66fa11b8
+# %% ../nbs/14_archives.ipynb #f247a120
 class Matcher:
     "Matches the entries of a train and a test list with files"
     def __init__(self,
@@ -261,7 +261,7 @@ class Matcher:
         "In how many of part and class the folders of a file agree with an entry"
         return (_part_of(_folder(path)) == e[0]) + (self.class_of[_folder(path)] == same_class(e[3]))
 
-# %% ../nbs/14_archives.ipynb #78457bb7
+# %% ../nbs/14_archives.ipynb #0c36e7de
 class SourceMatcher(Matcher):
     "Matches clips of YouTube videos: `id_start_end`, or `id` where that can mean one clip only"
     def take(self, entries, paths):
@@ -292,7 +292,7 @@ _seconds = re.compile(r'_\d{6}_\d{6}$')
 def _timed(name):  return bool(_seconds.search(name))
 def _source(name): return _seconds.sub('', name)
 
-# %% ../nbs/14_archives.ipynb #a16b5fec
+# %% ../nbs/14_archives.ipynb #3c656a3a
 def match_entries(
     entries:dict,      # 'train' and 'test' -> list of (name, class); a class of None is not looked for
     videos:list,       # Paths of the files
@@ -343,7 +343,7 @@ def read_lines(path)->list:
     if '\0' in text: raise ValueError(f'{shown(path)} is not a text file; save it as UTF-8')
     return [o for o in re.split(r'\r\n|\r|\n', text) if o.strip()]
 
-# %% ../nbs/14_archives.ipynb #dfdf4cdd
+# %% ../nbs/14_archives.ipynb #c5114996
 _line = re.compile(rf"(.*(?:{'|'.join(map(re.escape, sorted(video_endings)))}))(?=$|[\s;,|\"'])(.*)", re.I)
 
 def parse_line(
@@ -354,19 +354,20 @@ def parse_line(
     path,rest = (o.strip(' \t;,|"\'') for o in m.groups())
     return path.replace('\\', '/'), rest
 
-def plain_list(
-    path,    # A list of 'class/file', 'class/file number' or 'file number'
-    blanks:bool=False,  # Whether underscores in a class stand for blanks
-)->list:     # (name as for `file_name`, class); class None for a line with neither folder nor number
-    "Entries of a list; the class is the folder's name, and what follows the path only where there is no folder"
-    out = []
-    for file,rest in map(parse_line, read_lines(path)):
-        name = file_name(file)
-        c = _folder(name) or re.split(r'[\s;,|]+', rest)[-1] or None
-        out.append((name, c.replace('_', ' ') if blanks and c else c))
-    return out
+def plain_lists(
+    *paths,     # Lists of 'class/file', 'class/file number' or 'file number'
+)->list:        # For each list (name as for `file_name`, class); class None for a line that tells none
+    "Entries of lists that belong together; the class is the folder's name, or stands after a path without a folder"
+    lines  = [[parse_line(l) for l in read_lines(p)] for p in paths]
+    parsed = [[(file_name(path), re.split(r'[\s;,|]+', rest)[-1]) for path,rest in part] for part in lines]
+    named  = {number: _folder(name) for part in parsed for name,number in part if _folder(name) and number}
+    folders = any(_folder(name) for part in parsed for name,_ in part)
+    def class_of(name, number):
+        if _folder(name): return _folder(name)
+        return named.get(number) if folders and number.isdigit() else number or None
+    return [[(name, class_of(name, number)) for name,number in part] for part in parsed]
 
-# %% ../nbs/14_archives.ipynb #3dc3632a
+# %% ../nbs/14_archives.ipynb #df8993f7
 table_columns = dict(label='label class class_name category action label_name activity',
                name='youtube_id video_id yt_id ytid id filename file_name file path video_path video_name video clip',
                start='time_start start start_time t_start start_sec start_seconds begin',
@@ -490,11 +491,11 @@ def group_split(
 )->tuple:       # Train and test: (name, class)
     "UCF101's rule: seven groups test, the rest train"
     tests = range(7*split - 6, 7*split + 1)
-    parts = [], []
+    parts = {}, {}   # dicts hold each name once and keep the order
     for o in names:
         name = file_name(o)
-        if m := re.search(r'_g(\d+)_c\d+$', name, re.I): parts[int(m[1]) in tests].append((name, ucf_class(o)))
-    return parts
+        if m := re.search(r'_g(\d+)_c\d+$', name, re.I): parts[int(m[1]) in tests][name] = ucf_class(o)
+    return [*parts[0].items()], [*parts[1].items()]
 
 _find_ucf = class_finder(ucf101_classes)
 
@@ -582,7 +583,7 @@ def _read_hmdb51(root, split, lists, videos):
     coded = coded_lists(find_lists(f'*_test_split{k}.txt', root, lists, ['testTrainMulti_7030_splits']))
     flat  = [find_lists(f'hmdb51_{o}_split_{k}_videos.txt', root, lists) for o in ('train', 'val')]
     if coded: train,test = ([(name, c) for name,c,code in coded if code == want] for want in (1, 2))
-    elif all(flat): train,test = (plain_list(o[0]) for o in flat)
+    elif all(flat): train,test = plain_lists(*(o[0] for o in flat))
     else:
         raise FileNotFoundError(f'no split lists: expected testTrainMulti_7030_splits/<class>_test_split{k}.txt in '
                                 f'{shown(lists or root)}, or lists=folder')
@@ -596,7 +597,7 @@ def _all_but(test, videos, names):
     found,_ = match_entries(dict(test=[(name, c and find(c)) for name,c in test]), videos, names)
     held = {_loose(file_name(o)) for o in found.values()} | {_loose(name) for name,_ in test}
     clips = [(file_name(o), find(_last(_folder(o)))) for o in videos]
-    return [(name, c) for name,c in clips if c and _loose(name) not in held]
+    return list(dict.fromkeys((name, c) for name,c in clips if c and _loose(name) not in held))
 
 # %% ../nbs/14_archives.ipynb #314e5b2a
 def _read_jhmdb21(root, split, lists, videos):
@@ -630,11 +631,11 @@ def kinetics_csv(
         except (TypeError, ValueError): lines.append((f'{Path(path).name} line {i}', None))
     return lines
 
-def kinetics_list(
-    path,   # A list of 'class_name/file number'
-)->list:    # (file name without its ending, class)
-    "Entries of a `path number` list; underscores in a class are blanks"
-    return [(_last(name), c) for name,c in plain_list(path, blanks=True)]
+def kinetics_lists(
+    *paths,  # Lists of 'class_name/file number'
+)->list:     # For each (file name without its ending, class)
+    "Entries of `path number` lists; underscores in a class are blanks"
+    return [[(_last(name), c and c.replace('_', ' ')) for name,c in part] for part in plain_lists(*paths)]
 
 # %% ../nbs/14_archives.ipynb #9acd12a5
 def kinetics_tree(
@@ -643,24 +644,24 @@ def kinetics_tree(
 )->list:          # (file name without its ending, class)
     "Entries by the folders in which the files lie: the folder below `train/` or `val/` is the class"
     wanted = train_names if part == 'train' else ('val', 'valid', 'validation', 'validate')
-    out = []
+    out = {}   # Each entry once, in order
     for o in videos:
         *folders,name = o.split('/')
         at = next((i for i,f in enumerate(folders[:-1]) if split_role(f) in wanted), None)
-        if at is not None: out.append((plain_stem(name), folders[at+1].replace('_', ' ')))
-    return out
+        if at is not None: out[plain_stem(name), folders[at+1].replace('_', ' ')] = True
+    return list(out)
 
 # %% ../nbs/14_archives.ipynb #4af9c313
 def _read_kinetics400(root, split, lists, videos):
     tables = dict(train=['train.csv', '*[-_]train.csv'],
                   test=['val.csv', 'validate.csv', '*[-_]val.csv', '*[-_]validate.csv'])
     plain  = dict(train=['*train_list_videos.txt', 'train.txt'], test=['*val_list_videos.txt', 'val.txt'])
-    def part(o):
-        first = lambda names: next((f[0] for p in names if (f := find_lists(p, root, lists, ['annotations']))), None)
-        if f := first(tables[o]): return kinetics_csv(f)
-        if f := first(plain[o]):  return kinetics_list(f)
-        return kinetics_tree(videos, o) if lists is None else []
-    train,test = part('train'), part('test')
+    first = lambda names: next((f[0] for p in names if (f := find_lists(p, root, lists, ['annotations']))), None)
+    part  = {o: kinetics_csv(f) for o in tables if (f := first(tables[o]))}
+    found = {o: f for o in plain if o not in part and (f := first(plain[o]))}
+    part |= zip(found, kinetics_lists(*found.values()))
+    if lists is None: part = {o: kinetics_tree(videos, o) for o in tables} | part
+    train,test = part.get('train'), part.get('test')
     if not train or not test:
         raise FileNotFoundError('no annotations: expected train.csv and val.csv, or train/<class>/ and val/<class>/, '
                                 f'in {shown(lists or root)}')
