@@ -82,9 +82,8 @@ url vtt wav webp xls xlsx xml xz yaml yml zip'''.split()}
 
 def plain_stem(name:str)->str:
     "A file's name without its ending, or endings: 'a.mp4' and 'a.avi.mp4' are both 'a'"
-    stem,ending = os.path.splitext(name)
-    while ending.lower() in video_endings: name,(stem,ending) = stem,os.path.splitext(stem)
-    return name
+    stem,_,ending = name.rpartition('.')
+    return plain_stem(stem) if stem and f'.{ending.lower()}' in video_endings else name
 
 def shown(name)->str:
     "A name as it can be printed anywhere: bytes that are not UTF-8 are written as codes"
@@ -254,8 +253,10 @@ class Matcher:
 
     def take(self, entries, paths):
         "Give each entry its file: of several copies the one in the folder of its part and class, else the first"
-        for e in entries: self.found[e[:2]] = max(paths, key=lambda o: self.agreement(e, o))
+        for e in entries: self.found[e[:2]] = self.nearest(e, paths)
         for o in paths: del self.free[o]
+
+    def nearest(self, e, paths): return paths[0] if len(paths) == 1 else max(paths, key=lambda o: self.agreement(e, o))
 
     def agreement(self, e, path):
         "In how many of part and class the folders of a file agree with an entry"
@@ -268,7 +269,7 @@ class SourceMatcher(Matcher):
         for e in entries:
             among = paths if _timed(e[2]) else [o for o in paths if self.fits(e, o)]
             if len(among) > 1 and not _timed(e[2]): self.unclear.add(e[:2])
-            elif among: self.found[e[:2]] = max(among, key=lambda o: self.agreement(e, o))
+            elif among: self.found[e[:2]] = self.nearest(e, among)
 
     def fits(self, e, path):
         "Does a file lie in no folder of another part or class?"
@@ -277,12 +278,15 @@ class SourceMatcher(Matcher):
 
     def by_source(self):
         "Match `id` with `id_start_end`"
-        wanted,there,taken = {}, {}, {*self.found.values()}
-        for e in self.entries: wanted.setdefault(_source(e[2]), []).append(e)
-        for o,name in self.names.items(): there.setdefault(_source(name), []).append(o)
+        todo = [e for e in self.entries if e[:2] not in self.found and e[:2] not in self.unclear]
+        wanted,taken = {_source(e[2]): [] for e in todo}, {*self.found.values()}
+        there  = {k: [] for k in wanted}
         for e in self.entries:
-            if e[:2] in self.found or e[:2] in self.unclear: continue
-            paths  = [o for o in there.get(_source(e[2]), ()) if o not in taken and self.fits(e, o)
+            if (k := _source(e[2])) in wanted: wanted[k].append(e)
+        for o,name in self.names.items():
+            if (k := _source(name)) in there: there[k].append(o)
+        for e in todo:
+            paths  = [o for o in there[_source(e[2])] if o not in taken and self.fits(e, o)
                       and _timed(self.names[o]) != _timed(e[2])]
             rivals = {(o[0], o[2]) for o in wanted[_source(e[2])] for p in paths if self.fits(o, p)}
             if len(paths) > 1 or len(rivals) > 1: self.unclear.add(e[:2])
@@ -290,7 +294,7 @@ class SourceMatcher(Matcher):
 
 _seconds = re.compile(r'_\d{6}_\d{6}$')
 def _timed(name):  return bool(_seconds.search(name))
-def _source(name): return _seconds.sub('', name)
+def _source(name): return name[:-14] if _timed(name) else name
 
 # %% ../nbs/14_archives.ipynb #3c656a3a
 def match_entries(
@@ -660,7 +664,7 @@ def _read_kinetics400(root, split, lists, videos):
     part  = {o: kinetics_csv(f) for o in tables if (f := first(tables[o]))}
     found = {o: f for o in plain if o not in part and (f := first(plain[o]))}
     part |= zip(found, kinetics_lists(*found.values()))
-    if lists is None: part = {o: kinetics_tree(videos, o) for o in tables} | part
+    if lists is None: part |= {o: kinetics_tree(videos, o) for o in tables if o not in part}
     train,test = part.get('train'), part.get('test')
     if not train or not test:
         raise FileNotFoundError('no annotations: expected train.csv and val.csv, or train/<class>/ and val/<class>/, '
