@@ -40,12 +40,12 @@ def test_split_folders(tmp_path, train, test):
 
 def test_test_goes_before_val_and_the_other_is_named(tmp_path):
     split(split(tmp_path, 'train', 'Val'), 'train', 'Test', held=1)
-    with pytest.warns(UserWarning, match=r'Not used: Val/ \(4 videos\)'): train,test,_,note = folder_lists(tmp_path)
-    assert (len(train), len(test)) == (10, 2) and 'Val/ (4 videos)' in note
+    with pytest.warns(UserWarning, match=r'Not used: Val/ \(4 files\)'): train,test,_,note = folder_lists(tmp_path)
+    assert (len(train), len(test)) == (10, 2) and 'Val/ (4 files)' in note
 
 def test_only_train(tmp_path):
     touch(tmp_path, *(f'train/{c}/{i}.mp4' for c in ('run', 'walk') for i in range(5)), 'extra/run/9.mp4')
-    with pytest.warns(UserWarning, match=r'Not used: extra/ \(1 videos\)'): train,test,_,note = folder_lists(tmp_path)
+    with pytest.warns(UserWarning, match=r'Not used: extra/ \(1 file\)'): train,test,_,note = folder_lists(tmp_path)
     assert (len(train), len(test)) == (8, 2) and '20% of each class are held out' in note
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -54,7 +54,7 @@ def test_a_class_may_be_called_train(tmp_path):
 
 def test_unlabelled_test_clips_are_no_test_set(tmp_path):
     touch(split(tmp_path, 'train', 'val'), 'test/1.mp4', 'test/2.mp4')
-    with pytest.warns(UserWarning, match=r'test/ \(2 videos\)'): assert count(tmp_path) == [10, 4]
+    with pytest.warns(UserWarning, match=r'test/ \(2 files\)'): assert count(tmp_path) == [10, 4]
 
 @pytest.mark.parametrize('classes', [('run',), np.array(['run']), ['RUN'], 'run'])
 def test_classes_of_any_kind(tmp_path, classes):
@@ -91,13 +91,13 @@ def test_probe_reads_what_counts_as_a_video(tmp_path, ending):
 def test_endings_that_are_not_known(tmp_path):
     touch(tmp_path, *(f'run/{i}.mp4' for i in range(5)), 'run/a.braw', 'run/b.braw', 'run/c', 'run/.x.mp4', 'run/n.txt',
           'run/Thumbs.db', 'run/cover.JPG', '__MACOSX/run/._0.mp4')
-    with pytest.warns(UserWarning, match=r'3 files .* \(no ending: 1, .braw: 2\)'): note = folder_lists(tmp_path)[3]
+    with pytest.warns(UserWarning, match=r'video: 3 files \(no ending: 1, .braw: 2\)'): note = folder_lists(tmp_path)[3]
     assert '.braw: 2' in note and 'txt' not in note and 'jpg' not in note.lower()
 
 def test_nothing_is_dropped_without_being_counted(tmp_path):
     touch(split(tmp_path, 'train', 'test'), 'train/1.mp4', 'top.mp4', 'test/run/deep/er/x.mp4', 'other/a/b/c.mp4')
-    with pytest.warns(UserWarning, match='2 videos lie in no class folder') as seen: train,test,*_ = folder_lists(tmp_path)
-    assert len(train) == 10 and len(test) == 5 and 'other/ (1 videos)' in str(seen[0].message)
+    with pytest.warns(UserWarning, match='In no class folder, so not used: 2 files') as seen: train,test,*_ = folder_lists(tmp_path)
+    assert len(train) == 10 and len(test) == 5 and 'other/ (1 file)' in str(seen[0].message)
 
 def test_one_folder_around_all(tmp_path):
     assert count(split(tmp_path, 'set/v1/Train', 'set/v1/Val')) == [10, 4]
@@ -179,7 +179,7 @@ def test_case_of_youtube_names_counts(tmp_path):
 
 def test_a_clip_in_both_lists_is_reported(tmp_path):
     l = kinetics(tmp_path, ['yoga,abc,10,20'], ['yoga,abc,10,20'], f'{FIRST}.mp4')
-    assert l.both == [f'{FIRST}.mp4'] and f'1 files stand in both lists, train and test: {FIRST}.mp4' in l.note and l.loss
+    assert l.both == [f'{FIRST}.mp4'] and f'In both lists, train and test: 1 file, {FIRST}.mp4' in l.note and l.loss
 
 @pytest.mark.parametrize('mark', ',;\t|')
 @pytest.mark.parametrize('code', ['utf-8', 'utf-8-sig', 'utf-16'])
@@ -228,7 +228,7 @@ def test_ssv2_annotations_with_a_mark_and_gaps(tmp_path):
     l = lists('ssv2', touch(tmp_path, *(f'v/{i}.webm' for i in range(1, 6))))
     assert l.train == [('v/1.webm', 0)] and l.test == [('v/4.webm', 0)]
     assert l.unused == {'not understood': ['2'], 'of an unknown class': ['3 (Eating)']}
-    assert '3 video files are in no list of this split' in l.note or '4 video files' in l.note
+    assert 'Without a usable entry in this split: 3 files' in l.note
 
 def test_the_loss_is_a_warning_of_the_dataset(tmp_path):
     clips(tmp_path, *(f'Punch/v_Punch_g{g:02}_c01.mp4' for g in (1, 8, 9)))

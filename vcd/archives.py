@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['archives', 'video_endings', 'other_endings', 'train_names', 'held_names', 'table_columns', 'ucf101_classes',
            'ucf_files', 'ucf_layout', 'miniucf_classes', 'ucf11_classes', 'Lists', 'RemoteFile', 'Archive',
-           'plain_stem', 'shown', 'Files', 'user_path', 'scan', 'same_name', 'same_class', 'class_finder',
-           'pick_classes', 'split_role', 'file_name', 'Matcher', 'SourceMatcher', 'match_entries', 'find_lists',
-           'read_lines', 'parse_line', 'plain_lists', 'read_table', 'lists', 'remedy', 'group_split', 'ucf_class',
-           'coded_lists', 'one_spelling', 'kinetics_csv', 'kinetics_lists', 'kinetics_tree']
+           'plain_stem', 'shown', 'Files', 'count_files', 'user_path', 'scan', 'same_name', 'same_class',
+           'class_finder', 'pick_classes', 'split_role', 'file_name', 'Matcher', 'SourceMatcher', 'match_entries',
+           'find_lists', 'read_lines', 'parse_line', 'plain_lists', 'read_table', 'lists', 'remedy', 'group_split',
+           'ucf_class', 'coded_lists', 'one_spelling', 'kinetics_csv', 'kinetics_lists', 'kinetics_tree']
 
 # %% ../nbs/14_archives.ipynb #3c4d3ac8
 import codecs, csv, fnmatch, functools, json, os, re, unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from .core import Registry, UnknownName
+from .core import Registry
 from .run import data_dir
 
 # %% ../nbs/14_archives.ipynb #ac048761
@@ -103,9 +103,13 @@ class Files:
         "A sentence about the files whose ending is not known"
         if not self.others: return ''
         named = ', '.join(f'{shown(k) or "no ending"}: {n}' for k,n in sorted(self.others.items()))
-        return f'{sum(self.others.values())} files are left out, because their ending is not that of a video ({named}).'
+        return f'Not used, for their ending is not that of a video: {count_files(sum(self.others.values()))} ({named}).'
 
     def __repr__(self): return f'Files {len(self.videos)} videos, {len(self.folders)} folders, {self.aside} others'
+
+def count_files(n:int)->str:
+    "'1 file' or '2 files'"
+    return '1 file' if n == 1 else f'{n} files'
 
 def user_path(path)->Path:
     "A path as the user means it: `~` is the home folder"
@@ -372,10 +376,11 @@ def plain_lists(
     return [[(name, class_of(name, number)) for name,number in part] for part in parsed]
 
 # %% ../nbs/14_archives.ipynb #df8993f7
-table_columns = dict(label='label class class_name category action label_name activity',
-               name='youtube_id video_id yt_id ytid id filename file_name file path video_path video_name video clip',
-               start='time_start start start_time t_start start_sec start_seconds begin',
-               end='time_end end end_time t_end end_sec end_seconds stop')
+table_columns = dict(
+    label='label class class_name category action label_name activity',
+    name='youtube_id video_id yt_id ytid id filename file_name file path video_path video_name video clip',
+    start='time_start start start_time t_start start_sec start_seconds begin',
+    end='time_end end end_time t_end end_sec end_seconds stop')
 
 def read_table(
     path,      # A table with a header, its columns parted by commas, semicolons, tabs or bars
@@ -465,10 +470,10 @@ def _note(a, l, files, used, custom):
     elif got == want: said = [f'Complete: {got[0]} and {got[1]}, as published ({a.source}).']
     else: said = [f'{got[0]} of {want[0]} train and {got[1]} of {want[1]} test clips that were published ({a.source}).']
     for why,names in l.unused.items(): said.append(f'{_entries(len(names))} {why}: {_few(names)}.')
-    if l.both: said.append(f'{len(l.both)} files stand in both lists, train and test: {_few(l.both)}.')
+    if l.both: said.append(f'In both lists, train and test: {count_files(len(l.both))}, {_few(l.both)}.')
     if l.classes and all(o.isdigit() for o in l.classes):
         said.append('The lists name no classes, so their numbers are the class names.')
-    if rest := len(files.videos) - len(used): said.append(f'{rest} video files are in no list of this split.')
+    if rest := len(files.videos) - len(used): said.append(f'Without a usable entry in this split: {count_files(rest)}.')
     return ' '.join([*said, *filter(None, [files.note()])])
 
 def _entries(n): return '1 entry' if n == 1 else f'{n} entries'

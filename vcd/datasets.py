@@ -16,7 +16,7 @@ import torch
 from fastcore.basics import patch
 
 from .archives import archives, class_finder, held_names, lists as archive_lists, pick_classes, remedy, scan
-from .archives import Files, shown, split_role, train_names, user_path
+from .archives import Files, count_files, shown, split_role, train_names, user_path
 from .cache import cached_clips, file_facts, one_at_a_time, reader_key
 from .clips import ClipSet
 from .core import Registry, sub_seed
@@ -136,8 +136,8 @@ def left_out(
         if off is None: loose += n*(in_classes or folder not in used)
         elif not {*chain} & {*used}: beside[off] += n
     empty = [o for a in way - {*used} for o in tree.folders.get(a, []) if o not in way and not tree.below[o]]
-    lost  = [f'Not used: {_listed(f"{o}/ ({n} videos)" for o,n in sorted(beside.items()))}.'] if beside else []
-    if loose: lost.append(f'{loose} videos lie in no class folder and are not used.')
+    lost  = [f'Not used: {_listed(f"{o}/ ({count_files(n)})" for o,n in sorted(beside.items()))}.'] if beside else []
+    if loose: lost.append(f'In no class folder, so not used: {count_files(loose)}.')
     if tree.files.others: lost.append(tree.files.note())
     return [f'Without videos: {_listed(f"{o}/" for o in sorted(empty))}.'] if empty else [], lost
 
