@@ -1,6 +1,5 @@
 "Folders and list files as people have them: every clip is found, or what is left out is counted and named"
-import itertools, json, os, time, warnings
-from pathlib import Path
+import json, os, time, warnings
 
 import av
 import numpy as np
@@ -122,10 +121,20 @@ def test_names_that_are_not_utf8(tmp_path, odd_name):
     touch(root, *(f'{odd_name}/{odd_name}{i}.mp4' for i in range(5)), *(f'b/{i}.mp4' for i in range(5)), f'b/x{odd_name}')
     with pytest.warns(UserWarning, match='no ending: 1'): train,test,classes,note = folder_lists(root)
     assert (len(train), len(test)) == (8, 2) and odd_name in classes and note.encode()
+    (root/f'b/x{odd_name}').unlink()
     assert folder_lists(root, classes=[odd_name])[2] == [odd_name]
     for wrong in (dict(classes=['x']), dict(root=root/'gone')):
         with pytest.raises(Exception) as e: folder_lists(**{'root': root, **wrong})
         assert str(e.value).encode()
+
+@pytest.mark.filterwarnings('ignore:decord failed')
+def test_names_that_are_not_utf8_are_read(tmp_path, odd_name):
+    clips(tmp_path, *(f'x/{i}.mp4' for i in range(5)))
+    (tmp_path/odd_name).rmdir()
+    (tmp_path/'x').rename(tmp_path/f'b{odd_name}')
+    for o in sorted((tmp_path/f'b{odd_name}').iterdir()): o.rename(o.with_name(f'{odd_name}{o.name}'))
+    train,test = datasets['folder'](tmp_path, **small)
+    assert (len(train), len(test)) == (4, 1) and train.classes == [f'b{odd_name}']
 
 def test_lists_with_names_that_are_not_utf8(tmp_path, odd_name):
     root = touch(tmp_path, f'run/{odd_name}.avi', 'run/b.avi')

@@ -67,7 +67,7 @@ def sub_seed(
 )->int:        # A 63-bit seed, the same on every machine
     "A seed for one purpose, derived from `seed` by hashing"
     text = '/'.join(map(str, (seed, *keys)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], 'little') >> 1
+    return int.from_bytes(hashlib.sha256(text.encode('utf-8', 'surrogatepass')).digest()[:8], 'little') >> 1
 
 # %% ../nbs/00_core.ipynb #5a1d1db0
 def generator(

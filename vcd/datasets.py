@@ -106,7 +106,7 @@ def hold_out(
     "Split the clips of each class, never inside a group"
     groups,out,by = {o: group_of(o, group) for o,_ in clips},set(),_by_class(clips)
     for c,own in by.items():
-        for g in sorted({groups[o] for o in own}, key=lambda g: sub_seed(split, 'hold_out', shown(g))):
+        for g in sorted({groups[o] for o in own}, key=lambda g: sub_seed(split, 'hold_out', g)):
             if sum(groups[o] in out for o in own) >= max(1, round(share*len(own))): break
             out.add(g)
     train,test = ([o for o in clips if (groups[o[0]] in out) == t] for t in (False, True))
