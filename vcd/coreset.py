@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .clips import ClipSet, Pixels, codecs, draw_clips, fingerprint
+from .clips import ClipSet, Pixels, check_decoded, check_number, codecs, draw_clips, fingerprint
 from .core import Cost, Registry, generator, measure, pick_device
 from .nets import nets
 from .run import memo
@@ -205,6 +205,13 @@ class Repeat(Pixels):
         self.config['length'] = length
 
     def shape(self, store): return self.config['length'], *store['frames'].shape[2:]
+
+    def check(self, store):
+        super().check(store)
+        n,K = store['frames'].shape[:2]
+        check_number(self.config['length'], 'length', low=K)
+        check_decoded(n, self.shape(store))
+
     def decode(self, store):
         return super().decode(store)[:, frame_repeats(store['frames'].shape[1], self.config['length'])]
 

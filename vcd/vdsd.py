@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from fastcore.meta import delegates
 from torch import Tensor, nn
 
-from .clips import ClipSet, codecs, denormalise, normalise
+from .clips import (ClipSet, SetError, check_decoded, check_names, check_number, check_tensor, codecs, denormalise,
+                       normalise, whole_types)
 from .codecs import take_rows
 from .convnets import time_second
 from .core import generator, seeded
@@ -48,6 +49,16 @@ class StaticDynamic:
         kept = [o.unique(return_inverse=True) for o in store['pair'][idx].T]   # images and films that are still needed
         rows = {k: take_rows(store[k], i.long()) for k,(i,_) in zip(('static', 'dynamic'), kept)}
         return {**store, **rows, 'pair': torch.stack([o for _,o in kept], 1).int()}
+
+    def check(self, store):
+        check_names(store, self.fields)
+        check_number(self.config['join'], 'join', 0, 1e6, whole=False)
+        S,_,H,W = check_tensor(store, 'static', (None, 3, None, None), (torch.uint8, torch.float32)).shape
+        D = len(check_tensor(store, 'dynamic', (None, None, 1, H, W), (torch.float32,)))
+        n = len(check_tensor(store, 'pair', (None, 2), whole_types))
+        if (store['pair'].cpu() >= torch.tensor([S, D])).any(): raise SetError(f'a pair is not among {S} images, {D} films')
+        for k,shape in dict(weight=(3, 4, 3, 3, 3), bias=(3,)).items(): check_tensor(store, k, shape, (torch.float32,))
+        check_decoded(n, self.shape(store))
 
     def decode(self, store):
         s,d = store['static'],store['dynamic']
