@@ -6,7 +6,7 @@
 __all__ = ['frame_selectors', 'fixed_frames', 'tau_schedules', 'gumbel_of', 'gumbel', 'check_selection', 'gumbel_softmax',
            'expected_frames', 'straight_through', 'soft_frames', 'gumbel_topk', 'relaxed_topk', 'top_frames',
            'take_frames', 'uniform_frames', 'random_frames', 'changed_frames', 'as_weights', 'final_frames', 'tau_at',
-           'LatentScorer']
+           'LatentScorer', 'scorer_net']
 
 # %% ../nbs/32_gumbel.ipynb #56cb2c20
 import math
@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .clips import ClipSet, SetError, networks, weights_of
 from .core import Registry
 from .coreset import key_frames
+from .latents import named_autoencoder
 from .nets import FrameScorer
 from .video import sample_frames
 
@@ -231,3 +233,16 @@ class LatentScorer(FrameScorer):
         if x.ndim != 5 or x.shape[2] != self.channels:
             raise ValueError(f'LatentScorer was built for latents N,T,{self.channels},h,w, not {tuple(x.shape)}')
         return super().forward(x)
+
+# %% ../nbs/32_gumbel.ipynb #7322defb
+@networks('scorer')
+def scorer_net(
+    clips:ClipSet,  # A set that carries a scorer
+)->nn.Module:       # With weights of its own; a SetError where they are of no scorer
+    "The frame scorer whose weights a set carries: of clips, or of latents"
+    state  = weights_of(clips, 'scorer')
+    widths = tuple(len(state[f'convs.{i}.weight']) for i in range(2))
+    if 'normalise.mean' in state: return FrameScorer(widths)
+    if clips.codec.name != 'latents': raise SetError('it scores latents, and the set has none')
+    channels = named_autoencoder(clips.codec.config['autoencoder'], clips.codec.config['arch'])[0]
+    return LatentScorer(channels or state['convs.0.weight'].shape[1], widths)

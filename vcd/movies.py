@@ -150,7 +150,7 @@ def decode_streams(
         except SetError as e: raise DamagedClip(str(e), _clip_of(store, i)) from None
         streams.append(torch.from_numpy(x)[:, :h, :w])   # odd sizes were padded
     clips = [streams[i][j*t:(j+1)*t] for i,j in place.tolist()]
-    x = torch.stack(clips).to(store['bits'].device).permute(0, 1, 4, 2, 3)/255
+    x = torch.stack(clips).to(store['bits'].device).permute(0, 1, 4, 2, 3)[:, :, :C]/255
     if (h, w) != (H, W): x = F.interpolate(x.flatten(0, 1), (H, W), mode='bicubic').clamp(0, 1).view(-1, t, C, H, W)
     return x[:, torch.arange(T)*t//T]
 
