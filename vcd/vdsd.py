@@ -56,7 +56,8 @@ class StaticDynamic:
         S,_,H,W = check_tensor(store, 'static', (None, 3, None, None), (torch.uint8, torch.float32)).shape
         D = len(check_tensor(store, 'dynamic', (None, None, 1, H, W), (torch.float32,)))
         n = len(check_tensor(store, 'pair', (None, 2), whole_types))
-        if (store['pair'].cpu() >= torch.tensor([S, D])).any(): raise SetError(f'a pair is not among {S} images, {D} films')
+        if (store['pair'].cpu() >= torch.tensor([S, D])).any():
+            raise SetError(f'a pair is not among {S} images and {D} films')
         for k,shape in dict(weight=(3, 4, 3, 3, 3), bias=(3,)).items(): check_tensor(store, k, shape, (torch.float32,))
         check_decoded(n, self.shape(store))
 
