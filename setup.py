@@ -18,6 +18,6 @@ setup(
     packages=find_packages(include=['vcd', 'vcd.*']), include_package_data=True, zip_safe=False,
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split() + linux,
-    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('analyse', 'dev')},
+    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('analyse', 'torchcodec', 'dev')},
     entry_points={'console_scripts': cfg['console_scripts'].split()},
 )

@@ -31,8 +31,8 @@ def files_of(root): return cache.file_facts(root, [o for o,_ in list_tree(root)]
 def build(root, **kw): return cache.cached_clips('t', root, files_of(root), **dict(reading, **kw))
 
 def check(built):
-    x,rows,bad = built
-    assert rows == list(range(N)) and not bad and x.shape == (N, T, 3, S, S)
+    x,rows,bad,damaged = built
+    assert rows == list(range(N)) and not bad and not damaged and x.shape == (N, T, 3, S, S)
     assert np.abs(x.float().mean((1, 2, 3, 4)).numpy() - (20*np.arange(N) + 10)).max() < 3
 
 def reader(monkeypatch, before=lambda k: None):
@@ -60,7 +60,7 @@ def read(paths, **kw):
         yield o
 cache.read_clips = read
 files = cache.file_facts({root!r}, [o for o,_ in list_tree({root!r})])
-x,rows,bad = cache.cached_clips('t', {root!r}, files, **{reading!r})
+x,rows,bad,_ = cache.cached_clips('t', {root!r}, files, **{reading!r})
 print('sum', int(x.sum()), flush=True)
 '''
 
@@ -161,7 +161,7 @@ def test_bad_clips_are_tried_again_only_while_too_many(root, monkeypatch):
         check(build(root))
         assert len(asked) == 2
     monkeypatch.setattr(cache, 'read_clips', read)
-    x,rows,bad = build(root, bad=.2, frames=T+1)
+    x,rows,bad,_ = build(root, bad=.2, frames=T+1)
     assert rows == [0, 1, 2, 10, 4, 11, 6, 7, 8, 9] and sorted(bad) == [3, 5]
     assert np.abs(x.float().mean((1, 2, 3, 4)).numpy() - (20*np.array(rows) + 10)).max() < 3
     with pytest.raises(ValueError, match='2 of 12'): build(root, frames=T+1)
@@ -194,3 +194,31 @@ def test_key(root, monkeypatch, tmp_path):
     os.utime(one, ns=(0, one.stat().st_mtime_ns+1))
     build(tmp_path/'moved')
     assert len(asked) == 3*N, 'a file that changed makes another cache'
+
+
+def test_damage_is_remembered_when_a_build_is_interrupted(root, monkeypatch):
+    "Marks of clips that were in before the interruption are in the note of the sealed cache"
+    real = cache.read_clips
+    def read(paths, marks, **kw):
+        for k,x in real(paths, marks=marks, **kw):
+            if paths[k].endswith('00.mp4'): marks[k] = 'a frame is damaged'
+            yield k,x
+            if k == 5 and stop: raise KeyboardInterrupt
+    stop = True
+    monkeypatch.setattr(cache, 'read_clips', read)
+    with pytest.raises(KeyboardInterrupt): build(root, damaged='keep')
+    stop = False
+    x,rows,bad,damaged = build(root, damaged='keep')
+    assert damaged == {0: 'a frame is damaged'} and rows == list(range(N)) and not bad
+
+
+def test_key_names_the_reader_and_what_shapes_the_clips():
+    how = dict(frames=4, size=8, sampling='uniform', interval=4, seed=0, reader='av', damaged='refuse', max_pixels=100)
+    keys = [cache.reader_key(**dict(how, **o)) for o in ({}, dict(reader='decord'), dict(damaged='keep'), dict(max_pixels=9))]
+    assert keys[0]['reader'] == 'av' and all(a != b for i,a in enumerate(keys) for b in keys[:i])
+
+
+def test_folder_that_cannot_be_written(root, tmp_path, monkeypatch):
+    (tmp_path/'file').write_text('in the way')
+    monkeypatch.setenv('VCD_CACHE', str(tmp_path/'file'/'cache'))
+    with pytest.raises(OSError, match='Point VCD_CACHE or cache= to a folder that can be'): build(root)
