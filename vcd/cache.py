@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 
 from .core import human_bytes, progress, quiet
 from .run import as_path, atomic, cache_dir, digest, make_folder, read_json, write_json
-from .workers import read_clips
+from .video import max_pixels
+from .workers import read_clips, too_slow
 
 # %% ../nbs/16_cache.ipynb #7bb84b73
 class ClipCache:
@@ -33,8 +34,10 @@ class ClipCache:
         shape:tuple,  # Of a clip, (T,C,H,W)
     ):
         self.folder,self.n,self.shape = Path(folder),n,tuple(shape)
-        self.bytes,self.bad = math.prod(shape), {}   # bytes of a clip; why a clip is bad
+        self.bytes = math.prod(shape)   # of a clip
+        self.bad,self.damaged = {},{}   # why a clip is bad; in what way a clip that is in is damaged
         self.frames,self.ticks,self.note = (self.folder/o for o in ('frames.u8', 'marks.u8', 'whole.json'))
+        self.marked = self.folder/'damaged.json'   # as `damaged`, while the cache is being built
 
     def look(self)->list:
         "The clips that are not in, going by the marks that are there"
@@ -42,12 +45,15 @@ class ClipCache:
         begun = (size(self.frames), size(self.ticks)) == (self.n*self.bytes, self.n)
         self.marks = np.fromfile(self.ticks, np.uint8) if begun else np.zeros(self.n, np.uint8)   # 0 to do, 1 in
         self.mode  = 'r+b' if begun else 'w+b'
+        if begun and self.marked.exists(): self.damaged = {int(k): v for k,v in read_json(self.marked).items()}
         return np.flatnonzero(self.marks == 0).tolist()
 
     def open(self):
         "Go on with what is there, or begin; returns the file"
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.mode == 'w+b': self.ticks.unlink(missing_ok=True)   # marks never outlive the bytes that they vouch for
+        if self.mode == 'w+b':   # marks never outlive the bytes that they vouch for
+            self.ticks.unlink(missing_ok=True)
+            self.marked.unlink(missing_ok=True)
         self.file,self.synced = open(self.frames, self.mode, buffering=0), time.monotonic()
         self.file.truncate(self.n*self.bytes)
         self.saver,self.saving = ThreadPoolExecutor(1),None
@@ -72,13 +78,15 @@ def sync(self:ClipCache,
 ):
     "Bring the bytes to the disk, and only then the marks; what went wrong beside the reading is raised here"
     if self.saving and (wait or self.saving.done()): self.saving = self.saving.result()
-    if wait: self._save(self.marks.tobytes())
-    elif not self.saving: self.saving = self.saver.submit(self._save, self.marks.tobytes())
+    state = self.marks.tobytes(),dict(self.damaged)
+    if wait: self._save(*state)
+    elif not self.saving: self.saving = self.saver.submit(self._save, *state)
     self.synced = time.monotonic()
 
 @patch
-def _save(self:ClipCache, marks):
+def _save(self:ClipCache, marks, damaged):
     os.fsync(self.file.fileno())
+    if damaged: write_json(self.marked, damaged)
     with atomic(self.ticks) as f: f.write_bytes(marks)
 
 # %% ../nbs/16_cache.ipynb #51878ec0
@@ -90,8 +98,11 @@ def _write(file, at, data):
 
 # %% ../nbs/16_cache.ipynb #4bd4b6ab
 @patch
-def seal(self:ClipCache):
+def seal(self:ClipCache,
+    timeout:float=None,  # Seconds that a file could take
+):
     "Close the gaps that bad clips left, and declare the cache whole"
+    named = lambda o: {str(k): v for k,v in sorted(o.items())}
     rows = np.flatnonzero(self.marks).tolist()
     holes,n = [i for i in range(len(rows)) if not self.marks[i]], len(rows)
     order = list(range(n))
@@ -100,7 +111,8 @@ def seal(self:ClipCache):
         _write(self.file, hole*self.bytes, np.frombuffer(_read(self.file, self.bytes), np.uint8))
         order[hole] = i
     os.fsync(self.file.fileno())
-    write_json(self.note, dict(shape=self.shape, rows=order, bad={str(k): v for k,v in sorted(self.bad.items())}))
+    write_json(self.note, dict(shape=self.shape, rows=order, timeout=timeout,
+                               bad=named(self.bad), damaged=named(self.damaged)))
     self.file.truncate(n*self.bytes)
 
 def _read(file, n):
@@ -110,12 +122,16 @@ def _read(file, n):
 
 # %% ../nbs/16_cache.ipynb #16f41738
 @patch
-def whole(self:ClipCache):
-    "The note of a sealed cache, or None"
+def whole(self:ClipCache,
+    timeout:float=None,  # Seconds that a file may take: with more than it was built with, slow files are read again
+):                       # The note, or None
+    "The note of a sealed cache"
     if not self.note.exists(): return None
     note,held = read_json(self.note), self.frames.stat().st_size if self.frames.exists() else -1
-    if held >= len(note['rows'])*self.bytes: return note
-    self.note.unlink()   # the frames were cut: begin anew
+    longer = timeout and note['timeout'] and timeout > note['timeout']
+    slow   = longer and any(too_slow in why for why in note['bad'].values())
+    if held >= len(note['rows'])*self.bytes and not slow: return note
+    self.note.unlink()   # the frames were cut, or slow files have more time now: begin anew
 
 def map_clips(
     path,         # A file of bytes
@@ -130,7 +146,7 @@ def map_clips(
     return torch.frombuffer(held, dtype=torch.uint8).view(n, *shape)
 
 # %% ../nbs/16_cache.ipynb #fd199953
-cache_version = 1   # Raised when the reader gives other pixels for the same settings
+cache_version = 2   # Raised when the reader gives other pixels for the same settings
 
 def file_facts(
     root,        # The dataset's folder
@@ -138,7 +154,7 @@ def file_facts(
 )->list:         # (path, bytes, time of change in ns); -1 where there is no such file
     "What tells a file apart without opening it"
     def look(o):
-        try: s = os.stat(os.path.join(root, o))
+        try: s = os.stat(os.path.join(os.path.expanduser(root), o))
         except OSError: return (o, -1, -1)
         return (o, s.st_size, s.st_mtime_ns)
     return [look(o) for o in paths]
@@ -150,12 +166,14 @@ def reader_key(
     interval:int,  # Between frames
     seed:int,      # Of the clips' starts
     reader:str,    # As for `read_frames`
+    damaged:str,   # As for `read_frames`
+    max_pixels:int,# As for `read_frames`
 )->dict:
     "The settings that the pixels of a clip depend on"
     if sampling == 'uniform': interval = None
     if sampling in ('uniform', 'centre'): seed = None
     return dict(version=cache_version, frames=frames, size=size, sampling=sampling, interval=interval,
-                seed=seed, reader=reader)
+                seed=seed, reader=reader, damaged=damaged, max_pixels=max_pixels)
 
 # %% ../nbs/16_cache.ipynb #f1a09984
 def build_cache(
@@ -175,19 +193,24 @@ def build_cache(
         with contextlib.closing(cache.open()):
             _read_into(cache, what, root, files, [i for i in todo if i not in cache.bad], bad, reading)
             _check_bad(cache, what, files, bad)
-            cache.seal()
+            cache.seal(reading.get('timeout'))
     except OSError as e: raise _disk_error(e, cache, what) from e
     return cache.whole()
 
 # %% ../nbs/16_cache.ipynb #656f875e
 def _read_into(cache, what, root, files, todo, bad, reading):
+    marks = {}
     paths = [os.path.join(root, files[i][0]) for i in todo]
     with progress(desc=what, total=cache.n, initial=cache.n-len(todo), unit='clip') as bar, \
-         contextlib.closing(read_clips(paths, **reading)) as clips:
+         contextlib.closing(read_clips(paths, marks=marks, **reading)) as clips:
         try:
             for k,got in clips:
-                if isinstance(got, np.ndarray): cache.put(todo[k], got)
-                else: cache.bad[todo[k]] = got.reason; _check_bad(cache, what, files, bad, early=True)
+                if isinstance(got, np.ndarray):
+                    if k in marks: cache.damaged[todo[k]] = marks[k]
+                    cache.put(todo[k], got)
+                else:
+                    cache.bad[todo[k]] = f'{got.reason}; {got.remedy}'
+                    _check_bad(cache, what, files, bad, early=True)
                 bar.update()
         except OSError: raise   # the disk is full, or fails: nothing that is not marked yet can be vouched for
         except BaseException: cache.sync(); raise
@@ -241,26 +264,32 @@ def one_at_a_time(
 
 # %% ../nbs/16_cache.ipynb #a3dd009e
 def cached_clips(
-    what:str,                # What it is, the first part of the cache's name
-    root,                    # The dataset's folder
-    files:list,              # As `file_facts` gives them
-    frames:int=16,           # T
-    size:int=112,            # H = W, pixels
-    sampling:str='interval', # As for `sample_frames`
-    interval:int=4,          # Between frames
-    seed:int=0,              # Of the clips' starts
-    reader:str='auto',       # As for `read_frames`
-    workers:int=None,        # Processes
-    bad:float=.05,           # Share of clips that may be unreadable
-    cache=None,              # Folder of the caches; None for `cache_dir('clips')`
-)->tuple:                    # Mapped uint8 clips (N,T,C,H,W), the file of each, {file: why} of the bad ones
+    what:str,                   # What it is, the first part of the cache's name
+    root,                       # The dataset's folder
+    files:list,                 # As `file_facts` gives them
+    frames:int=16,              # T
+    size:int=112,               # H = W, pixels
+    sampling:str='interval',    # As for `sample_frames`
+    interval:int=4,             # Between frames
+    seed:int=0,                 # Of the clips' starts
+    reader:str='av',            # As for `read_frames`
+    damaged:str='refuse',       # 'refuse': a damaged clip counts as unreadable; 'keep': read it and list it
+    max_pixels:int=max_pixels,  # Largest width × height of a video that is decoded; None for no limit
+    timeout:float=20.,          # Seconds that a file may take
+    workers:int=None,           # Processes
+    bad:float=.05,              # Share of clips that may be unreadable
+    cache=None,                 # Folder of the caches; None for `cache_dir('clips')`
+)->tuple:                       # Mapped uint8 clips (N,T,C,H,W), the file of each, {file: why} of bad and damaged ones
     "The clips of a list, from the cache, which is built where it is not there"
-    reading = dict(frames=frames, size=size, sampling=sampling, interval=interval, seed=seed, reader=reader)
-    c = ClipCache(as_path(cache or cache_dir('clips'))/f'{what}-{digest(files=files, **reader_key(**reading))}',
-                  len(files), (frames, 3, size, size))
-    if not (note := c.whole()):
+    reading = dict(frames=frames, size=size, sampling=sampling, interval=interval, seed=seed, reader=reader,
+                   damaged=damaged, max_pixels=max_pixels)
+    root   = as_path(root)
+    folder = make_folder(cache or cache_dir('clips'))
+    c = ClipCache(folder/f'{what}-{digest(files=files, **reader_key(**reading))}', len(files), (frames, 3, size, size))
+    if not (note := c.whole(timeout)):
         with one_at_a_time(f'{c.folder}.lock', what):
-            note = c.whole() or build_cache(c, what, root, files, bad, workers=workers, **reading)
-    c.bad = {int(k): v for k,v in note['bad'].items()}
+            reading |= dict(workers=workers, timeout=timeout)
+            note = c.whole(timeout) or build_cache(c, what, root, files, bad, **reading)
+    c.bad,c.damaged = ({int(k): v for k,v in note[o].items()} for o in ('bad', 'damaged'))
     _check_bad(c, what, files, bad)
-    return map_clips(c.frames, len(note['rows']), c.shape), note['rows'], c.bad
+    return map_clips(c.frames, len(note['rows']), c.shape), note['rows'], c.bad, c.damaged

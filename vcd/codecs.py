@@ -14,8 +14,9 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-from .clips import ClipSet, Pixels, codecs
-from .run import atomic
+from .clips import (ClipSet, Pixels, SetError, check_decoded, check_names, check_number, check_tensor, codecs,
+                       float_types, whole_types, write_set)
+from .run import as_path, atomic
 from .show import encode
 
 # %% ../nbs/20_codecs.ipynb #4e7ba6ab
@@ -29,7 +30,7 @@ def file_bytes(
     clips:ClipSet,  # Any set
 )->int:             # Bytes
     "Size of the saved set on the disk"
-    with tempfile.TemporaryDirectory() as d: return clips.save(Path(d)/'set.safetensors').stat().st_size
+    with tempfile.TemporaryDirectory() as d: return write_set(clips, Path(d)/'set.safetensors').stat().st_size
 
 # %% ../nbs/20_codecs.ipynb #7e4b45c4
 def storage(
@@ -72,6 +73,13 @@ class Picked:
     def take(self, store, idx): return dict(self.of.take(store, idx), pick=store['pick'][idx])
     def shared_bytes(self): return getattr(self.of, 'shared_bytes', lambda: 0)()
 
+    def check(self, store):
+        check_names(store, self.fields)
+        if isinstance(self.of, Picked): raise SetError('frames picked of picked frames; pick of the clips themselves')
+        self.of.check({k: v for k,v in store.items() if k != 'pick'})
+        check_tensor(store, 'pick', (self.of.count(store), None), whole_types, high=self.of.shape(store)[0]-1)
+        check_decoded(self.of.count(store), self.shape(store))
+
     def decode(self, store):
         rest = {k: v for k,v in store.items() if k != 'pick'}
         at   = torch.arange(len(store['pick']))[:, None],store['pick'].long().cpu()
@@ -104,7 +112,7 @@ def export(self:ClipSet,
     crf:int=18,  # H.264 quality: 0 is lossless, 18 looks so, 51 is worst
 )->Path:
     "Write the clips as playable videos, one folder a class"
-    folder = Path(folder)
+    folder = as_path(folder)
     if folder.exists() and any(folder.iterdir()): raise FileExistsError(f'{folder} is not empty; give a new folder')
     names = class_folders(self.classes)
     paths = [f'{names[y]}/{i:05}.mp4' for i,y in enumerate(self.hard.tolist())]
@@ -205,6 +213,14 @@ class Partition:
         return dict(frames=store['frames'][kept.long()], video=video.int(), start=store['start'][idx],
                     length=store['length'][idx])
 
+    def check(self, store):
+        check_names(store, self.fields)
+        M,T = check_tensor(store, 'frames', (None, None, 3, None, None), (torch.uint8, *float_types)).shape[:2]
+        n   = len(check_tensor(store, 'video', (None,), whole_types, high=M-1))
+        start,length = (check_tensor(store, k, (n,), whole_types, low, T) for k,low in (('start', 0), ('length', 1)))
+        if (start.long()+length > T).any(): raise SetError(f'a segment ends behind the {T} frames of its video')
+        check_decoded(n, self.shape(store))
+
     def decode(self, store):
         x,T = store['frames'],store['frames'].shape[1]
         video,start,length = (store[k].to(x.device).long()[:, None] for k in self.fields[1:])
@@ -237,13 +253,21 @@ class KeyFrames(Pixels):
     def count(self, store):
         times,n,T = store['times'],store['counts'],self.config['length']
         if not len(times) == len(store['frames']) == n.sum() or (n < 1).any():
-            raise ValueError(f"{len(store['frames'])} key frames, {len(times)} times, counts that add up to {n.sum()}: "
-                             "one time a frame, one frame a clip or more")
+            raise SetError(f"{len(store['frames'])} key frames, {len(times)} times, counts that add up to {n.sum()}: "
+                           "one time a frame, one frame a clip or more")
         new = torch.zeros_like(times, dtype=torch.bool).index_fill(0, self.first(store).long(), True)
         end = new.roll(-1) & ~new   # a clip's last key, where it has two or more
         if (times[new] != 0).any() or (times[end] != T-1).any() or (times[1:] <= times[:-1])[~new[1:]].any():
-            raise ValueError(f'the times of a clip must rise from 0 to {T-1}; a clip with one key has it at 0')
+            raise SetError(f'the times of a clip must rise from 0 to {T-1}; a clip with one key has it at 0')
         return len(n)
+
+    def check(self, store):
+        check_names(store, self.fields)
+        check_number(self.config['length'], 'length')
+        M = len(check_tensor(store, 'frames', (None, 3, None, None), (torch.uint8, *float_types)))
+        check_tensor(store, 'times', (M,), whole_types, high=self.config['length']-1)
+        check_tensor(store, 'counts', (None,), whole_types, low=1, high=M)
+        check_decoded(self.count(store), self.shape(store))
 
     def take(self, store, idx):
         idx  = (torch.arange(len(store['counts']))[idx.cpu() if isinstance(idx, Tensor) else idx]

@@ -9,7 +9,6 @@ __all__ = ['methods', 'told', 'keep_clips', 'keyframe', 'full', 'hyperparameters
 # %% ../nbs/47_condense.ipynb #7da40667
 import difflib, inspect, warnings
 from functools import partial
-from pathlib import Path
 
 import torch
 from fastcore.meta import delegates
@@ -25,7 +24,7 @@ from .latents import weights_dir
 from .match import dm
 from .movies import compress_clips, fit_budget
 from .presets import find_preset
-from .run import commit, digest, environment
+from .run import as_path, commit, digest, environment
 from .teacher import teacher   # also registers what `dm_trained` draws
 from .trajectories import mtt
 from .tsgf import tsgf, tsgf_parts
@@ -185,7 +184,7 @@ def condense_once(
         raise TypeError(f'{odd} cannot be looked up again; give names, or call `condense`')
     key  = digest(train=fingerprint(train), method=method, code=code, weights=str(weights_dir()),
                   **how | dict(device=str(how.get('device', 'auto'))))
-    path = Path(folder)/f'{method}-{key}.safetensors'
+    path = as_path(folder)/f'{method}-{key}.safetensors'
     if path.exists() and not code.endswith('+'): return load(path)
     # of code that is being changed nothing is gone on with
     keep  = None if code.endswith('+') else path.with_suffix('.checkpoint')

@@ -22,6 +22,7 @@ from .clips import ClipSet
 from .core import Registry, sub_seed
 from .run import cache_dir, data_dir, digest
 from .shapes import render_shapes, shapes_version
+from .video import max_pixels
 
 # %% ../nbs/17_datasets.ipynb #88a95485
 class FolderTree:
@@ -254,30 +255,34 @@ class Dataset:
 # %% ../nbs/17_datasets.ipynb #7c1dcea8
 @patch
 def __call__(self:Dataset,
-    root=None,               # The folder with the videos; None for the dataset's own under `data_dir()`
-    split=1,                 # Which of its splits
-    frames:int=16,           # T
-    size:int=112,            # H = W, pixels
-    sampling:str='interval', # 'uniform', 'interval', 'random' or 'centre': as for `sample_frames`
-    interval:int=4,          # Frames from one to the next, where the sampling has an interval
-    per_class:int=None,      # Train clips per class, evenly over the groups; None for all
-    classes:list=None,       # Some of the classes only
-    seed:int=0,              # Draws the start of each clip, once
-    workers:int=None,        # Processes that decode; None for one a core
-    bad:float=.05,           # Share of clips that may be unreadable
-    cache=None,              # Folder of the caches; None for `cache_dir('clips')`
-    group:str=None,          # Regular expression, as for `group_of`; None for the dataset's own
-    reader:str='auto',       # 'decord', 'av' or 'auto'
-    **options,               # Further ones of the dataset's lists
-)->tuple:                    # Train and test ClipSets
+    root=None,                  # The folder with the videos; None for the dataset's own under `data_dir()`
+    split=1,                    # Which of its splits
+    frames:int=16,              # T
+    size:int=112,               # H = W, pixels
+    sampling:str='interval',    # 'uniform', 'interval', 'random' or 'centre': as for `sample_frames`
+    interval:int=4,             # Frames from one to the next, where the sampling has an interval
+    per_class:int=None,         # Train clips per class, evenly over the groups; None for all
+    classes:list=None,          # Some of the classes only
+    seed:int=0,                 # Draws the start of each clip, once
+    workers:int=None,           # Processes that decode; None for one a core
+    bad:float=.05,              # Share of clips that may be unreadable
+    cache=None,                 # Folder of the caches; None for `cache_dir('clips')`
+    group:str=None,             # Regular expression, as for `group_of`; None for the dataset's own
+    reader:str='av',            # As for `read_frames`
+    damaged:str='refuse',       # 'refuse': damaged clips count as unreadable; 'keep': list them in `meta['damaged']`
+    max_pixels:int=max_pixels,  # Largest width × height of a video that is decoded; None for no limit
+    timeout:float=20.,          # Seconds that a file may take
+    **options,                  # Further ones of the dataset's lists
+)->tuple:                       # Train and test ClipSets
     "Read the dataset, or open its cache"
     root,group = self.find(root),group or self.group
     train,test,names,note = self.lists(root, split, group, classes, **options)
     _check_lists(root, names, train, test)
-    reading = dict(frames=frames, size=size, sampling=sampling, interval=interval, seed=seed, reader=reader)
+    reading = dict(frames=frames, size=size, sampling=sampling, interval=interval, seed=seed, reader=reader,
+                   damaged=damaged, max_pixels=max_pixels)
     meta  = dict(dataset=self.name, split=split, note=note, per_class=per_class, **reader_key(**reading))
     parts = dict(train=narrow(train, names, per_class, group), test=narrow(test, names))
-    reading |= dict(workers=workers, bad=bad, cache=cache)
+    reading |= dict(timeout=timeout, workers=workers, bad=bad, cache=cache)
     return tuple(read_set(root, clips, names, dict(meta, part=part), **reading) for part,clips in parts.items())
 
 # %% ../nbs/17_datasets.ipynb #8a59e08b
@@ -300,7 +305,7 @@ def read_set(
 )->ClipSet:
     "The clips of a list as a `ClipSet`, with the name and the bytes of each"
     files  = file_facts(root, [o for o,_ in clips])
-    x,rows,bad = cached_clips(f"{meta['dataset']}-{meta['part']}", root, files, **reading)
+    x,rows,bad,damaged = cached_clips(f"{meta['dataset']}-{meta['part']}", root, files, **reading)
     number = {c: i for i,c in enumerate(classes)}
     labels = torch.tensor([number[clips[i][1]] for i in rows])
     lost   = [c for c in classes if number[c] not in {*labels.tolist()}]
@@ -308,9 +313,9 @@ def read_set(
         raise ValueError(f"{root}: class '{lost[0]}' has no {meta['part']} clip that can be read; "
                          "replace its clips, or leave it out by classes=")
     facts = dict(name=[files[i][0] for i in rows], bytes=[files[i][1] for i in rows])
-    named = {files[i][0]: why for i,why in bad.items()}
-    return ClipSet(dict(frames=x), labels, classes,
-                   meta=dict(meta, bad=named, source_bytes=sum(facts['bytes']), clips=facts))
+    named = lambda o: {files[i][0]: why for i,why in o.items()}
+    meta  = dict(meta, bad=named(bad), damaged=named(damaged), source_bytes=sum(facts['bytes']), clips=facts)
+    return ClipSet(dict(frames=x), labels, classes, meta=meta)
 
 # %% ../nbs/17_datasets.ipynb #8f00f1e2
 datasets = Registry('dataset', hint="(any folder of videos: datasets['folder'](root=…))")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-from .clips import ClipSet
+from .clips import ClipSet, weights_of
 from .codecs import storage
 from .core import Registry, device_name, pick_device, seed_list
 from .coreset import frame_repeats
-from .gumbel import LatentScorer, top_frames
+from .gumbel import LatentScorer, scorer_net, top_frames
 from .latents import encode_clips
-from .nets import FrameScorer, least_frames
+from .nets import least_frames
 from .train import Recipe, accuracy, fit
 from .video import sample_frames
 
@@ -65,11 +65,10 @@ def scorer_of(
     device='cpu',   # Where the scorer goes
 ):                  # A module from clips or latents to one logit a frame (n,T); None where there is none that works
     "The scorer that a set of VideoCompressa brings with it; one that needs an encoder that did not travel is none"
-    state = {k[7:]: v for k,v in small.store.items() if k.startswith('scorer.')}
-    latents = 'normalise.mean' not in state
-    if not state or latents and small.codec.config['arch']: return None
-    widths = len(state['convs.0.weight']),len(state['convs.1.weight'])
-    net = LatentScorer(state['convs.0.weight'].shape[1], widths) if latents else FrameScorer(widths)
+    state = weights_of(small, 'scorer')
+    if not state: return None
+    net = scorer_net(small)
+    if isinstance(net, LatentScorer) and small.codec.config['arch']: return None
     net.load_state_dict(state)
     return net.to(device).eval()
 

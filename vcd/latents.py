@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['autoencoders', 'Source', 'packings', 'Packing', 'Autoencoder', 'psnr', 'MissingWeights', 'weights_dir', 'autoencoder',
            'train_tiny', 'some_frames', 'fit_frames', 'waves', 'pack_latents', 'unpack_latents', 'check_packing',
-           'Latents', 'encode_clips', 'decoder_tensors', 'repack']
+           'check_latents', 'named_autoencoder', 'Latents', 'encode_clips', 'decoder_tensors', 'repack']
 
 # %% ../nbs/21_latents.ipynb #ab7f82cf
 import copy, functools, json, os, re, time, urllib.error, urllib.request, warnings
@@ -18,7 +18,8 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .clips import ClipSet, codecs
+from .clips import (ClipSet, SetError, check_decoded, check_names, check_number, check_tensor, codecs, float_types,
+                       whole_types)
 from .core import Registry, autocast, generator, pick_device, progress, seeded
 from .run import as_path, cache_dir
 
@@ -33,7 +34,8 @@ class Autoencoder:
         travels=False,      # Does its decoder have to be saved with the latents, as nobody else has it?
     ):
         self.name,self.device,self.precision,self.travels = name,pick_device(device),precision,travels
-        self.chunk = 64 if self.device.type == 'cpu' else 512   # frames in one pass
+        self.chunk  = 64 if self.device.type == 'cpu' else 512           # frames in one pass,
+        self.pixels = 2**20 if self.device.type == 'cpu' else 2**23      # and pixels of them where they are large
         self.model,self.video,self.down,self.step = model,False,1,1
         if model is None: return
         self.video = any(isinstance(m, nn.Conv3d) for m in model.modules())
@@ -105,8 +107,8 @@ def decode(self:Autoencoder,
         if self.model is None: x = z
         elif self.video: x = self._pixels(z.transpose(1, 2), None).transpose(1, 2)
         else:
-            x = torch.cat([self._pixels(o, params)
-                           for o in z.flatten(0, 1).split(self.chunk)]).unflatten(0, z.shape[:2])
+            at_once = max(1, min(self.chunk, self.pixels//(z.shape[-2]*z.shape[-1]*self.down**2)))
+            x = torch.cat([self._pixels(o, params) for o in z.flatten(0, 1).split(at_once)]).unflatten(0, z.shape[:2])
     return x[:, :T, :, :H, :W].float()
 
 @patch
@@ -136,11 +138,12 @@ def psnr(
 
 # %% ../nbs/21_latents.ipynb #04a4769d
 autoencoders = Registry('autoencoder', hint='Or any of diffusers, as `diffusers:<Class>:<folder or hub id>`.')
-# a diffusers class; folder under VCD_WEIGHTS; hub id, '#subfolder' behind it
-Source = namedtuple('Source', 'cls folder hub')
-autoencoders['taesd'] = Source('AutoencoderTiny', 'taesd', 'madebyollin/taesd')
-autoencoders['sd']    = Source('AutoencoderKL', 'sd-vae-ft-mse', 'stabilityai/sd-vae-ft-mse')
-autoencoders['video'] = Source('AutoencoderKLCogVideoX', 'cogvideox-vae', 'zai-org/CogVideoX-2b#vae')
+# a diffusers class; folder under VCD_WEIGHTS; hub id, '#subfolder' behind it; channels of its latents, and by how much
+# they are smaller in space and time
+Source = namedtuple('Source', 'cls folder hub channels down step', defaults=(None, None, None))
+autoencoders['taesd'] = Source('AutoencoderTiny', 'taesd', 'madebyollin/taesd', 4, 8, 1)
+autoencoders['sd']    = Source('AutoencoderKL', 'sd-vae-ft-mse', 'stabilityai/sd-vae-ft-mse', 4, 8, 1)
+autoencoders['video'] = Source('AutoencoderKLCogVideoX', 'cogvideox-vae', 'zai-org/CogVideoX-2b#vae', 16, 8, 4)
 autoencoders['none']  = None
 autoencoders['tiny']  = None
 
@@ -229,7 +232,7 @@ def _source(name):
     if not name.startswith('diffusers:'): return autoencoders[name]
     if name.count(':') < 2: raise ValueError(f"'{name}': write diffusers:<Class>:<folder or hub id>")
     _,cls,where = name.split(':', 2)
-    return Source(cls, '', where)
+    return Source(cls, '', where)   # what its latents are is seen when it is there
 
 # %% ../nbs/21_latents.ipynb #c901512d
 def train_tiny(
@@ -252,11 +255,11 @@ def train_tiny(
     fit_frames(model, model.parameters(), frames, steps, batch, crop, lr, generator(seed, 'crops'))
     ae = Autoencoder('tiny(trained here)', model, dev, precision, travels=True)
     ae.arch = dict(width=width, latents=latents)
+    spent   = time.perf_counter()-start
     ae.note = (f'tiny autoencoder, trained here on {len(frames)} frames: {steps} steps, '
-               f'{time.perf_counter()-start:.1f} s, '
                f'{psnr(ae.decode(ae.encode(frames[:64, None]), (1, *frames.shape[-2:])), frames[:64, None]).mean():.1f}'
                f' dB on them, seed {seed}')
-    print(ae.note)
+    print(f'{ae.note}, in {spent:.1f} s')   # the note is saved, and a file's size should not depend on the clock
     return ae
 
 def _skeleton(width=64, latents=4):
@@ -336,8 +339,8 @@ def waves(
 
 # %% ../nbs/21_latents.ipynb #77655040
 packings = Registry('packing')
-# pack(z, ratio) -> main, shared dict; unpack(main, shared) -> z; the ratio's default
-Packing  = namedtuple('Packing', 'pack unpack ratio')
+# pack(z, ratio) -> main, shared dict; unpack(main, shared) -> z; the ratio's default; names in the shared dict
+Packing  = namedtuple('Packing', 'pack unpack ratio shared', defaults=('',))
 
 packings['none'] = Packing(lambda z, r: (z, {}), lambda z, s: z, 1.)
 packings['fp16'] = Packing(lambda z, r: (z.half(), {}), lambda z, s: z.float(), 1.)
@@ -346,7 +349,7 @@ def _int8(z, r):
     scale = z.abs().amax((0, 1, 3, 4)).clamp_min(1e-12)/127
     return (z/_along(scale, 2)).round().to(torch.int8), dict(scale=scale)
 
-packings['int8'] = Packing(_int8, lambda z, s: z.float()*_along(s['scale'], 2), 1.)
+packings['int8'] = Packing(_int8, lambda z, s: z.float()*_along(s['scale'], 2), 1., 'scale')
 
 def _along(v, axis): return v.view(-1, *[1]*(4-axis))
 
@@ -363,7 +366,7 @@ def _pca(z, r):
             dict(mean=mean, basis=basis, like=torch.tensor(z.shape[2:], dtype=torch.int32)))
 
 packings['pca'] = Packing(_pca, lambda z, s: (z[..., 0, 0]@s['basis'].T+s['mean']).unflatten(2, s['like'].tolist()),
-                          .75)
+                          .75, 'mean basis like')
 
 def _pca_channels(z, r):
     mean,basis = _components(z.movedim(2, -1).flatten(0, 3), max(1, int(r*z.shape[2])))
@@ -371,7 +374,7 @@ def _pca_channels(z, r):
 
 packings['pca_channels'] = Packing(_pca_channels,
                                    lambda z, s: torch.einsum('nkdhw,cd->nkchw', z, s['basis'])+_along(s['mean'], 2),
-                                   .75)
+                                   .75, 'mean basis')
 
 # %% ../nbs/21_latents.ipynb #c3db62a5
 def _unfold_factor(z, axis, r):
@@ -384,7 +387,7 @@ def _tucker(z, r):
     return torch.einsum('nkchw,ka,hb,wd->nacbd', z, s['time'], s['height'], s['width']).contiguous(), s
 
 packings['tucker'] = Packing(_tucker, lambda z, s: torch.einsum('nacbd,ka,hb,wd->nkchw', z, s['time'],
-                                                                s['height'], s['width']), .75)
+                                                                s['height'], s['width']), .75, 'time height width')
 
 # %% ../nbs/21_latents.ipynb #7344a833
 def pack_latents(
@@ -425,6 +428,77 @@ def _steps(how):
         out.append((name, r))
     return out
 
+# %% ../nbs/21_latents.ipynb #70531867
+def check_latents(
+    store:dict,   # Of `Latents`
+    config:dict,  # Of `Latents`
+):
+    "A SetError unless the store unpacks and decodes into what the config says"
+    channels,down,step = named_autoencoder(config['autoencoder'], config['arch'])
+    if len(config['size']) != 2: raise SetError(f"'size' has to be a height and a width, not {config['size']!r:.40}")
+    for v in config['size']: check_number(v, "a number in 'size'")
+    main = check_tensor(store, 'latents', (None,)*5, (torch.int8, *float_types), low=-128)
+    T    = check_tensor(store, 'times', (len(main), None), whole_types).shape[1]
+    check_decoded(len(main), (T, 3, *config['size']))
+    z = _unpacked(store, config['packing'])
+    K,want = T,z.shape[1:]   # of an autoencoder that nobody here knows, anything
+    if step: K = 1-(1-T)//step
+    if down: want = K, channels, *(-(-o//down) for o in config['size'])
+    if len(z) != len(main) or tuple(z.shape[1:]) != tuple(want) or max(z.shape[3:]) > max(config['size']):
+        raise SetError(f"latents unpack to {tuple(z.shape)}; of {config['autoencoder']}, {T} frames of "
+                       f"{config['size']}, they are {(len(main), *want)}")
+    _check_decoder(store, config['arch'], z)
+
+def named_autoencoder(
+    name:str,   # A name for `autoencoder`
+    arch=None,  # The shape of a decoder that travels
+)->tuple:       # Channels of its latents, how much smaller they are in space and in time; None: not known here
+    "What is known of an autoencoder without loading it; a SetError where it is none"
+    if arch is not None:
+        if not isinstance(arch, dict) or {*arch} != {'width', 'latents'}: raise SetError("'arch' has width and latents")
+        for k,v in arch.items(): check_number(v, f"'{k}' of its decoder", high=256)
+        return arch['latents'], 8, 1
+    if name == 'none': return 3, 1, 1
+    if isinstance(name, str) and re.fullmatch(r'diffusers:Autoencoder\w*:.+', name): return None, None, None
+    if not isinstance(name, str) or not autoencoders.get(name):
+        raise SetError(f"autoencoder {name!r:.60} is none of {', '.join(autoencoders)}")
+    return autoencoders[name][3:]
+
+# %% ../nbs/21_latents.ipynb #69242954
+def _unpacked(store, packing):
+    "The latents as they unpack, on the `meta` device"
+    shared = [f'pack{i}.{k}' for i,(name,_) in enumerate(_steps(packing)) for k in packings[name].shared.split()]
+    decoder = [k for k in store if k.startswith('decoder.')]
+    check_names(store, ['latents', 'times', *shared, *decoder])
+    for k in shared:
+        if k.endswith('.like'): check_tensor(store, k, (3,), whole_types, low=1)
+        else: shape = check_tensor(store, k, (None,)*min(max(store[k].ndim, 1), 2)).shape
+        if not k.endswith('.like') and len(shape) == 2 and shape[1] > shape[0]:
+            raise SetError(f"'{k}' has more columns than rows")
+    bare = {k: store[k] if k.endswith('.like') else store[k].detach().to('meta') for k in ('latents', *shared)}
+    try: z = unpack_latents(bare['latents'], bare, packing)
+    except (KeyError, ValueError, IndexError, RuntimeError) as e:
+        raise SetError(f"its tensors do not unpack by '{packing}' ({e})") from None
+    if z.ndim != 5 or not z.is_floating_point():
+        raise SetError(f"what unpacks by '{packing}' is no latents: {tuple(z.shape)}, {z.dtype}")
+    return z
+
+def _check_decoder(store, arch, z):
+    "Weights of the decoder that travels make a frame of a latent"
+    found = {k[8:]: v for k,v in store.items() if k.startswith('decoder.')}
+    if arch is None:
+        if found: raise SetError('weights of a decoder that no one asks for')
+        return
+    with torch.device('meta'): decoder = _skeleton(**arch).decoder
+    want = decoder.state_dict()
+    if {*found} != {*want}: raise SetError(f'weights of its decoder differ in {str(sorted({*found} ^ {*want})[:4])}')
+    for k,v in want.items(): check_tensor(found, k, (None,)*v.ndim)
+    bare = {k: v.detach().to('meta', torch.float32) for k,v in found.items()}
+    try: x = functional_call(decoder, bare, (z[0, :1].float(),))
+    except (RuntimeError, ValueError) as e: raise SetError(f'weights of its decoder do not fit ({e})') from None
+    if tuple(x.shape) != (1, 3, 8*z.shape[3], 8*z.shape[4]):
+        raise SetError(f'its decoder makes {tuple(x.shape)} of a frame')
+
 # %% ../nbs/21_latents.ipynb #4e64746b
 @codecs('latents')
 class Latents:
@@ -445,9 +519,10 @@ class Latents:
     def shape(self, store): return (store['times'].shape[1], 3, *self.config['size'])
     def take(self, store, idx): return {k: v[idx] if k in self.fields else v for k,v in store.items()}
     def unpack(self, store): return unpack_latents(store['latents'], store, self.config['packing'])
+    def check(self, store): check_latents(store, self.config)
 
     def decode(self, store):
-        z,c = self.unpack(store),self.config
+        z,c = self.unpack(store).float(),self.config
         params = {k[8:]: v.float() for k,v in store.items() if k.startswith('decoder.')}
         if c['arch'] and not params:
             raise ValueError(f"this set needs its own decoder ({c['autoencoder']}), "

@@ -7,7 +7,7 @@ __all__ = ['as_frames', 'encode', 'mp4_bytes', 'style', 'axes', 'printable', 'pl
            'play', 'play_many', 'smoothed', 'curves', 'Browser', 'browse']
 
 # %% ../nbs/01_show.ipynb #645c6b66
-import base64, html, io, unicodedata
+import base64, html, io, os, unicodedata
 from fractions import Fraction
 from functools import partial
 
@@ -80,7 +80,8 @@ def encode(
     "Write a clip as a video"
     x = as_frames(clip)
     if '420' in pix_fmt: x = np.pad(x, ((0, 0), (0, x.shape[1]%2), (0, x.shape[2]%2), (0, 0)), mode='edge')
-    if not hasattr(file, 'write'): file = str(file)
+    # an absolute path: FFmpeg takes the colon in a relative one for the end of a protocol's name
+    if not hasattr(file, 'write'): file = os.path.abspath(os.path.expanduser(file))
     elif format is None: format = 'mp4'
     with av.open(file, 'w', format=format) as out:
         stream = _add_stream(out, codec, Fraction(fps).limit_denominator(1001), x.shape, pix_fmt, threads)
