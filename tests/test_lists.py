@@ -5,8 +5,9 @@ import av
 import numpy as np
 import pytest
 
-from vcd.archives import lists, scan, video_endings
+from vcd.archives import lists
 from vcd.datasets import datasets, folder_lists, list_tree
+from vcd.listing import scan, video_endings
 from vcd.video import probe, write_video
 
 small = dict(frames=2, size=32, workers=1)
