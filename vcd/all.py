@@ -9,7 +9,7 @@ __all__ = ['rooms']
 import importlib
 
 # %% ../nbs/85_all.ipynb #f27f9a46
-rooms = '''core show run video workers clips shapes archives download cache datasets codecs latents convnets
+rooms = '''core show run listing video workers clips shapes archives download cache datasets codecs latents convnets
     nets augment train compress movies coreset match gumbel saliency gradients teacher trajectories hardness
     videocompressa tsgf dfs david vdsd presets condense evaluate analyse report motion nearness published figures
     segmentation sequence_sets'''.split()

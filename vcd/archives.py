@@ -16,8 +16,8 @@ from pathlib import Path
 from .core import Registry
 from .listing import class_finder, count_files, file_name, find_lists, loose_name, match_entries, parse_line
 from .listing import pick_classes, plain_lists, plain_stem, read_lines, read_table, same_class, scan, shown
-from .listing import split_role, train_names, user_path
-from .run import data_dir
+from .listing import split_role, train_names
+from .run import as_path, data_dir
 
 # %% ../nbs/14_archives.ipynb #ac048761
 @dataclass
@@ -80,7 +80,7 @@ def lists(
 )->Lists:          # Its `note` says whether the local copy is complete
     "Train and test files of a published dataset"
     a    = archives[name]
-    root = user_path(data_dir(name) if root is None else root)
+    root = as_path(data_dir(name) if root is None else root)
     if a.needs and classes is None: raise ValueError(a.needs)
     if split not in a.counts:
         raise ValueError(f'{name} has no split {split!r}; it has {", ".join(map(repr, a.counts))}')

@@ -15,12 +15,12 @@ import pandas as pd
 import torch
 from fastcore.basics import patch
 
-from .archives import archives, class_finder, held_names, lists as archive_lists, pick_classes, remedy, scan
-from .archives import Files, count_files, shown, split_role, train_names, user_path
+from .archives import archives, lists as archive_lists, remedy
 from .cache import cached_clips, file_facts, one_at_a_time, reader_key
 from .clips import ClipSet
 from .core import Registry, sub_seed
-from .run import cache_dir, data_dir, digest
+from .listing import Files, class_finder, count_files, held_names, pick_classes, scan, shown, split_role, train_names
+from .run import as_path, cache_dir, data_dir, digest
 from .shapes import render_shapes, shapes_version
 from .video import max_pixels
 
@@ -84,8 +84,8 @@ def list_tree(
     classes=None,  # Some of the classes only
 )->list:           # (path, class), class by class
     "The clips of a `class/clip` tree"
-    folder = user_path(folder)
-    above  = f'{folder.relative_to(user_path(root)).as_posix()}/' if root else ''
+    folder = as_path(folder)
+    above  = f'{folder.relative_to(as_path(root)).as_posix()}/' if root else ''
     return [(above.removeprefix('./') + o, c) for o,c in class_clips(FolderTree(scan(folder)), '', classes)]
 
 # %% ../nbs/17_datasets.ipynb #81b5f2d6
@@ -245,7 +245,7 @@ class Dataset:
 
     def find(self, root=None)->Path:
         "The folder: `root`, or its name (or that of the whole that it is part of) under `data_dir()`"
-        here = [user_path(root)] if root else [data_dir(o) for o in (self.name, self.within) if o]
+        here = [as_path(root)] if root else [data_dir(o) for o in (self.name, self.within) if o]
         if found := next((o for o in here if o.is_dir()), None): return found
         raise FileNotFoundError(f'{shown(here[0])}: no such folder. {self.get} '
                                 f'(Pass root=, or set VCD_DATA to the folder that holds {self.name}/)')
@@ -342,8 +342,8 @@ def shapes(
     **settings,        # As for `Dataset.__call__`
 )->tuple:              # Train and test ClipSets
     "The built-in dataset: classes of motions and of looks"
-    render,given = render or {}, root and user_path(root).is_dir()
-    root = user_path(root or cache_dir('data', f'shapes-{digest(version=shapes_version, **render)}'))
+    render,given = render or {}, root and as_path(root).is_dir()
+    root = as_path(root or cache_dir('data', f'shapes-{digest(version=shapes_version, **render)}'))
     if render or not given:
         with one_at_a_time(f'{root}.lock', 'shapes'): render_shapes(root, **render)
     return Dataset('shapes', folder_lists)(root, **settings)

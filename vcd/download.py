@@ -10,9 +10,9 @@ import errno, hashlib, http.client, os, re, shutil, stat, subprocess, tarfile, t
 import time, urllib.error, urllib.parse, urllib.request, zipfile, zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from .archives import RemoteFile, archives, user_path
+from .archives import RemoteFile, archives
 from .core import human_bytes, progress
-from .run import data_dir, disk_errors
+from .run import as_path, data_dir, disk_errors
 
 # %% ../nbs/15_download.ipynb #081125a0
 class FetchError(OSError):
@@ -106,7 +106,7 @@ def fetch(
     pause:float=2.,     # Seconds before the second attempt; doubled for each that follows
 )->Path:                # `path`
     "Download with resume; nothing under `path` until it is whole and right"
-    path = user_path(path)
+    path = as_path(path)
     if path.exists(): return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + '.part')
@@ -201,7 +201,7 @@ def unpack(
     folder,   # Where its members go
 )->Path:      # `folder`
     "Unpack an archive; no member leaves `folder`, and a refused archive leaves no file"
-    path,folder = user_path(path),user_path(folder)
+    path,folder = as_path(path),as_path(folder)
     how = _kind(path)
     folder.mkdir(parents=True, exist_ok=True)
     with disk_errors(folder), tempfile.TemporaryDirectory(prefix='.unpack-', dir=folder) as room:
@@ -244,7 +244,7 @@ def download(
 )->Path:              # The root
     "Fetch and unpack a published dataset, as far as its licence permits; call again to continue"
     a    = archives[name]
-    root = user_path(data_dir(name) if root is None else root)
+    root = as_path(data_dir(name) if root is None else root)
     if not (files or a.files): raise ManualStep(a.manual)
     parts = (parts,) if isinstance(parts, str) else parts
     todo  = [o for o in files or a.files if parts is None or o.part in parts]

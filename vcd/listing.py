@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['video_endings', 'other_endings', 'train_names', 'held_names', 'table_columns', 'plain_stem', 'shown', 'Files',
-           'count_files', 'user_path', 'scan', 'same_name', 'same_class', 'class_finder', 'pick_classes', 'split_role',
-           'file_name', 'loose_name', 'Matcher', 'SourceMatcher', 'match_entries', 'find_lists', 'read_lines',
-           'parse_line', 'plain_lists', 'read_table']
+           'count_files', 'scan', 'same_name', 'same_class', 'class_finder', 'pick_classes', 'split_role', 'file_name',
+           'loose_name', 'Matcher', 'SourceMatcher', 'match_entries', 'find_lists', 'read_lines', 'parse_line',
+           'plain_lists', 'read_table']
 
 # %% ../nbs/09_listing.ipynb #dc8bf6fd
 import codecs, csv, fnmatch, functools, os, re, unicodedata
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .core import Registry
+from .run import as_path
 
 # %% ../nbs/09_listing.ipynb #c324cd27
 video_endings = {f'.{o}' for o in '''264 265 3g2 3gp amv asf avc avi dav divx dv f4v flv gif gxf h264 h265 hevc ivf
@@ -57,10 +58,6 @@ def count_files(n:int)->str:
     "'1 file' or '2 files'"
     return '1 file' if n == 1 else f'{n} files'
 
-def user_path(path)->Path:
-    "A path as the user means it: `~` is the home folder"
-    return Path(os.path.expanduser(path))
-
 # %% ../nbs/09_listing.ipynb #0a93dc1c
 _junk = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'Thumbs.db', 'desktop.ini'}
 
@@ -69,7 +66,7 @@ def scan(
     hint='',  # What to do when there is no such folder
 )->Files:     # Its videos and what else it holds
     "List all files below a folder"
-    root = user_path(root)
+    root = as_path(root)
     if not root.is_dir(): raise FileNotFoundError(f'the dataset root {shown(root)} does not exist. {hint}'.strip())
     out  = Files(root, [], [], Counter(), 0)
     todo = [('', os.path.realpath(root), ())]
@@ -278,11 +275,11 @@ def find_lists(
     folders=(),   # Names of the folders in which the dataset's own archives put them
 )->list:          # Paths in order; empty when there are none
     "List files whose name matches, from the first place that has some"
-    if lists is not None and not user_path(lists).is_dir():
+    if lists is not None and not as_path(lists).is_dir():
         raise FileNotFoundError(f'there is no folder of list files {shown(lists)}')
-    root   = user_path(root)
+    root   = as_path(root)
     places = [p/f for p in (root, root.parent) for f in folders]
-    places = [root, *places] if lists is None else [user_path(lists)]
+    places = [root, *places] if lists is None else [as_path(lists)]
     for p in places:
         names = os.listdir(p) if p.is_dir() else []
         if found := sorted(o for o in names if fnmatch.fnmatchcase(o.lower(), pattern.lower())):
