@@ -225,7 +225,8 @@ def markdown_text(
 # %% ../nbs/52_report.ipynb #18c2e059
 _latex_signs = str.maketrans({o: '\\'+o for o in '%&_#${}'} | {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}',
     '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}', '|': r'\textbar{}',
-    '"': r'\textquotedblright{}', '\t': ' ', '\n': ' ', '\r': ' ', '±': r'$\pm$', '–': '--', '×': r'$\times$', '†': r'$\dagger$'})
+    '"': r'\textquotedblright{}', '\t': ' ', '\n': ' ', '\r': ' ', '±': r'$\pm$', '–': '--', '×': r'$\times$',
+    '†': r'$\dagger$'})
 
 def latex_text(
     text,   # A name, a number or a sentence
@@ -260,7 +261,8 @@ class Table:
     def frame(self):
         "One line a cell, in stored units"
         return pd.DataFrame([dict(zip(self.index, r)) | dict(column=h, mean=o[0], std=o[1], n=o[2],
-                                                             best=(r, c) in self.bold, learned=(r, c) not in self.marked)
+                                                             best=(r, c) in self.bold,
+                                                             learned=(r, c) not in self.marked)
                              for r,row in self.cells.items()
                              for c,h in zip(self.cols, self.heads) if (o := row.get(c))])
     @property
@@ -294,7 +296,8 @@ def _markdown(t):
 def _latex(t):
     line = lambda cells: ' & '.join(cells) + r' \\'
     k    = len(t.index)
-    body = [[*map(latex_text, r[:k]), *r[k:]] for r in _write(t, r'$\pm$', lambda s: rf'\textbf{{{s}}}', '--', r'$\dagger$')]
+    rows = _write(t, r'$\pm$', lambda s: rf'\textbf{{{s}}}', '--', r'$\dagger$')
+    body = [[*map(latex_text, r[:k]), *r[k:]] for r in rows]
     return '\n'.join([r'\begin{table}', r'\centering', rf'\caption{{{latex_text(t.caption)}}}',
         rf'\begin{{tabular}}{{{"l"*k}{"r"*len(t.heads)}}}', r'\toprule', line(map(latex_text, [*t.index, *t.heads])),
         r'\midrule',

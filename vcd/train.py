@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['optimisers', 'schedules', 'known', 'lowest', 'Ensemble', 'channels_innermost', 'Feed', 'Recipe', 'standardise_batch',
-           'teacher_net', 'teacher_of', 'check_field', 'check_training', 'member_loss', 'fit', 'accuracy']
+           'named_teacher', 'teacher_of', 'check_field', 'check_training', 'member_loss', 'fit', 'accuracy']
 
 # %% ../nbs/25_train.ipynb #d4573d7e
 import copy, math, time
@@ -243,7 +243,7 @@ def batch(self:_Batches, i, idx):
 
 # %% ../nbs/25_train.ipynb #43059abb
 @networks('teacher')
-def teacher_net(
+def named_teacher(
     clips:ClipSet,  # A set that carries a teacher
 )->nn.Module:       # With weights of its own; a SetError where the set does not name it
     "The network that `meta['teacher']` names"
@@ -258,7 +258,7 @@ def teacher_of(
     "The network that travels in a set, to label what is made of its clips"
     state = weights_of(clips, 'teacher')
     if not state: return None
-    with seeded(0): net = teacher_net(clips)   # its weights follow; no stream is touched
+    with seeded(0): net = named_teacher(clips)   # its weights follow; no stream is touched
     net.load_state_dict(state)
     return net.to(device).eval().requires_grad_(False)
 
