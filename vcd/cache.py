@@ -284,7 +284,7 @@ def cached_clips(
     reading = dict(frames=frames, size=size, sampling=sampling, interval=interval, seed=seed, reader=reader,
                    damaged=damaged, max_pixels=max_pixels)
     root   = as_path(root)
-    folder = make_folder(cache or cache_dir('clips'))
+    folder = make_folder(cache or cache_dir('clips'), 'Point VCD_CACHE or cache= to a folder that can be')
     c = ClipCache(folder/f'{what}-{digest(files=files, **reader_key(**reading))}', len(files), (frames, 3, size, size))
     if not (note := c.whole(timeout)):
         with one_at_a_time(f'{c.folder}.lock', what):

@@ -52,7 +52,8 @@ def data_dir(*parts:str)->Path:
 
 # %% ../nbs/02_run.ipynb #50678c5d
 def make_folder(
-    path,  # The folder
+    path,          # The folder
+    remedy:str='', # What to do where it cannot be written; '': set VCD_CACHE, for a folder of the cache
 )->Path:
     "Make a folder and those above it; the error says what to do where it cannot be written"
     path = as_path(path)
@@ -61,8 +62,9 @@ def make_folder(
         if not os.access(path, os.W_OK): raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as e:
         inside = path.absolute().is_relative_to(cache_dir().absolute())
-        remedy = '; set VCD_CACHE to a folder that can be' if inside else ''
-        raise OSError(e.errno, f'this folder cannot be written ({e.strerror}){remedy}', str(path)) from e
+        if inside and not remedy: remedy = 'set VCD_CACHE to a folder that can be'
+        said = '; '.join([f'this folder cannot be written ({e.strerror})', *([remedy] if remedy else [])])
+        raise OSError(e.errno, said, str(path)) from e
     return path
 
 # %% ../nbs/02_run.ipynb #1c8434db
