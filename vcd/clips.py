@@ -30,7 +30,12 @@ class SetError(ValueError):
 
 class DamagedClip(SetError):
     "What is stored of one clip does not decode; `clip` is its place among those that were asked for"
-    def __init__(self, said, clip): super().__init__(said); self.clip = clip
+    def __init__(self,
+        said:str,  # What is wrong with it
+        clip:int,  # Its place among the clips that were asked for
+    ):
+        super().__init__(said)
+        self.clip = clip
 
 # What a saved set may ask for: bytes of one decoded clip and of all (float32), pixels of a frame that a decoder makes;
 # bytes of a file's header, tensors in it, levels of nesting
@@ -93,10 +98,10 @@ def check_decoded(
     n:int,        # Clips
     shape:tuple,  # Shape (T,C,H,W) of each when it is decoded
 ):
-    "A SetError if the clips ask for more than `limits` allows, or are neither RGB nor grey"
+    "A SetError if the clips ask for more than `limits` allows, or are not RGB"
     for v,name in zip(shape, ('number of frames', 'number of channels', 'height', 'width')): check_number(v, name)
     T,C,H,W = shape
-    if C not in (1, 3): raise SetError(f'frames of {C} channels; they have to be RGB, of 3, or grey, of 1')
+    if C != 3: raise SetError(f'frames of {C} channels; they have to be RGB, of 3')
     asks = dict(frame=H*W, clip=4*T*C*H*W, set=4*n*T*C*H*W)
     for k,v in asks.items():
         if v > limits[k]:
@@ -150,9 +155,7 @@ class Pixels:
 
     def check(self, store):
         check_names(store, self.fields)
-        C = check_tensor(store, 'frames', (None,)*5, (torch.uint8, *float_types)).shape[2]
-        if C != 3 and (C != 1 or self.config.get('space', 'unit') != 'unit'):   # what is normalised has three means
-            raise SetError(f'frames of {C} channels; they have to be RGB, of 3, or grey, of 1, in [0,1]')
+        check_tensor(store, 'frames', (None, None, 3, None, None), (torch.uint8, *float_types))
 
     def decode(self, store):
         x = store['frames']

@@ -408,7 +408,9 @@ def unpack_latents(
 )->Tensor:         # Latents (n,K,c,h,w)
     "The latents again, differentiable where what is stored is not whole numbers"
     for i,(name,_) in reversed(list(enumerate(_steps(how)))):
-        z = packings[name].unpack(z, {k.split('.', 1)[1]: v for k,v in shared.items() if k.startswith(f'pack{i}.')})
+        extra = {k.split('.', 1)[1]: v for k,v in shared.items() if k.startswith(f'pack{i}.')}
+        if z.is_floating_point(): extra = {k: v.to(z.dtype) if v.is_floating_point() else v for k,v in extra.items()}
+        z = packings[name].unpack(z, extra)
     return z
 
 def check_packing(
@@ -492,7 +494,9 @@ def _check_decoder(store, arch, z):
     with torch.device('meta'): decoder = _skeleton(**arch).decoder
     want = decoder.state_dict()
     if {*found} != {*want}: raise SetError(f'weights of its decoder differ in {str(sorted({*found} ^ {*want})[:4])}')
-    for k,v in want.items(): check_tensor(found, k, (None,)*v.ndim)
+    for k,v in want.items():   # one bias an output; the rest shows when it is run
+        rows = len(found[k.replace('.bias', '.weight')]) if k.endswith('.bias') else None
+        check_tensor(found, k, (rows,)[:v.ndim] + (None,)*(v.ndim-1))
     bare = {k: v.detach().to('meta', torch.float32) for k,v in found.items()}
     try: x = functional_call(decoder, bare, (z[0, :1].float(),))
     except (RuntimeError, ValueError) as e: raise SetError(f'weights of its decoder do not fit ({e})') from None
