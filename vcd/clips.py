@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['limits', 'float_types', 'whole_types', 'codecs', 'pixel_mean', 'pixel_std', 'widest', 'networks', 'meta_checks',
-           'number', 'meta_types', 'format_version', 'SetError', 'DamagedClip', 'check_number', 'check_names',
-           'check_tensor', 'check_decoded', 'Codecs', 'normalise', 'denormalise', 'Pixels', 'ClipSet', 'as_labels',
-           'draw_clips', 'fingerprint', 'blanks', 'checksum', 'weights_of', 'check_weights', 'check_set', 'own_entries',
-           'write_set', 'as_text', 'parse_json', 'load']
+           'meta_types', 'format_version', 'SetError', 'DamagedClip', 'check_number', 'check_names', 'check_tensor',
+           'check_decoded', 'Codecs', 'normalise', 'denormalise', 'Pixels', 'ClipSet', 'as_labels', 'draw_clips',
+           'fingerprint', 'blanks', 'checksum', 'weights_of', 'check_weights', 'check_set', 'own_entries', 'write_set',
+           'as_text', 'parse_json', 'load']
 
 # %% ../nbs/12_clips.ipynb #6aff5e44
 import hashlib, json
@@ -375,9 +375,9 @@ def _check_networks(clips):
         check_weights(found, want, name)
 
 # %% ../nbs/12_clips.ipynb #a99c3e0c
-number  = int, float
+_number = int, float
 meta_types = dict(dataset=str, split=(str, int), part=str, method=str, autoencoder=str, teacher=str, vpc=int,
-                  condense_seed=int, condense_s=number, encode_s=number, condense_peak_mb=number)
+                  condense_seed=int, condense_s=_number, encode_s=_number, condense_peak_mb=_number)
 
 def _is(v, kinds):
     "Is a value of JSON of these types: no truth value for a number, no infinite number?"
