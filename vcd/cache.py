@@ -209,12 +209,17 @@ def _read_into(cache, what, root, files, todo, bad, reading):
                     if k in marks: cache.damaged[todo[k]] = marks[k]
                     cache.put(todo[k], got)
                 else:
-                    cache.bad[todo[k]] = f'{got.reason}; {got.remedy}'
+                    cache.bad[todo[k]] = _why_bad(got)
                     _check_bad(cache, what, files, bad, early=True)
                 bar.update()
         except OSError: raise   # the disk is full, or fails: nothing that is not marked yet can be vouched for
         except BaseException: cache.sync(); raise
     cache.sync()
+
+def _why_bad(error):
+    "What is wrong with a clip, and what to do, as part of a sentence"
+    remedy = error.remedy.rstrip('.')
+    return f'{error.reason}; {remedy[:1].lower()}{remedy[1:]}'
 
 # %% ../nbs/16_cache.ipynb #57c8614f
 def tell(text:str):
