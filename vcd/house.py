@@ -412,7 +412,8 @@ def run_tests(
     nb_rc,said = _follow([sys.executable, '-c', _nbdev_test, flags, str(workers)], OMP_NUM_THREADS='1', VCD_QUIET='1')
     total = int(re.search(r'^(\d+) notebooks;', said, re.M)[1]) if 'notebooks;' in said else 0
     bad   = len(re.findall(r'^\t\S+\.ipynb$', said, re.M)) or int(nb_rc != 0)
-    py_rc,said = _follow([sys.executable, '-m', 'pytest', '-q', 'tests'])
+    side_by_side = ['-n', str(workers), '--dist', 'loadfile']   # the tests of a file one after the other
+    py_rc,said = _follow([sys.executable, '-m', 'pytest', '-q', *side_by_side, 'tests'], OMP_NUM_THREADS='1')
     passed,failed = _count(said, 'passed'),_count(said, 'failed') + _count(said, 'error')
     good,failures = max(0, total-bad) + passed,bad + (failed or int(py_rc != 0))
     took = f'{time.perf_counter()-start:.0f}s'
