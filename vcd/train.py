@@ -463,7 +463,7 @@ def _step(ens, opt, batches, idx, epoch, r, shares, on_batch):
     "One optimiser step; the losses (S,) of all members, NaN for those whose training is over"
     over    = [i for i,share in enumerate(shares) if not share]
     members = [i for i in range(len(ens)) if i not in over or ens.device.type == 'cuda']
-    kept    = {k: v[over].clone() for k,v in ens.buffers.items()}
+    kept    = {k: v[over].clone() for k,v in ens.buffers.items()} if over else {}
     x,y = batches.get(idx, members)
     loss,logits = ens.backward(x, y, r.smoothing, r.temperature, members)
     for k,v in kept.items(): ens.buffers[k][over] = v   # a GPU trains all members in one program
