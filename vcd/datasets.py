@@ -241,7 +241,9 @@ class Dataset:
         group:str=None,  # The part of a file's name that clips of one source video share
         get:str='',      # How to come by it: for the error of a missing folder
         within:str='',   # The dataset that it is a part of, and in whose folder it may lie
-    ): self.name,self.lists,self.group,self.get,self.within = name,lists,group,get,within
+        mirrors:bool=True,  # Does a mirrored clip keep its class?
+    ):
+        self.name,self.lists,self.group,self.get,self.within,self.mirrors = name,lists,group,get,within,mirrors
 
     def find(self, root=None)->Path:
         "The folder: `root`, or its name (or that of the whole that it is part of) under `data_dir()`"
@@ -272,6 +274,7 @@ def __call__(self:Dataset,
     damaged:str='refuse',       # 'refuse': damaged clips count as unreadable; 'keep': list them in `meta['damaged']`
     max_pixels:int=max_pixels,  # Largest width × height of a video that is decoded; None for no limit
     timeout:float=20.,          # Seconds that a file may take
+    mirrors:bool=None,          # Does a mirrored clip keep its class? None: as the dataset has it
     **options,                  # Further ones of the dataset's lists
 )->tuple:                       # Train and test ClipSets
     "Read the dataset, or open its cache"
@@ -280,7 +283,9 @@ def __call__(self:Dataset,
     _check_lists(root, names, train, test)
     reading = dict(frames=frames, size=size, sampling=sampling, interval=interval, seed=seed, reader=reader,
                    damaged=damaged, max_pixels=max_pixels)
-    meta  = dict(dataset=self.name, split=split, note=note, per_class=per_class, **reader_key(**reading))
+    mirrors = self.mirrors if mirrors is None else mirrors
+    meta  = dict(dataset=self.name, split=split, note=note, per_class=per_class, **reader_key(**reading),
+                 **({} if mirrors else dict(mirrors=False)))
     parts = dict(train=narrow(train, names, per_class, group), test=narrow(test, names))
     reading |= dict(timeout=timeout, workers=workers, bad=bad, cache=cache)
     return tuple(read_set(root, clips, names, dict(meta, part=part), **reading) for part,clips in parts.items())
@@ -346,7 +351,7 @@ def shapes(
     root = as_path(root or cache_dir('data', f'shapes-{digest(version=shapes_version, **render)}'))
     if render or not given:
         with one_at_a_time(f'{root}.lock', 'shapes'): render_shapes(root, **render)
-    return Dataset('shapes', folder_lists)(root, **settings)
+    return Dataset('shapes', folder_lists, mirrors=False)(root, **settings)   # some move left, and some right
 
 # %% ../nbs/17_datasets.ipynb #f76f0d37
 protocols = Registry('protocol')

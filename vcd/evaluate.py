@@ -18,7 +18,7 @@ from .coreset import frame_repeats
 from .gumbel import LatentScorer, scorer_net, top_frames
 from .latents import encode_clips
 from .nets import least_frames
-from .train import Recipe, accuracy, fit
+from .train import Recipe, accuracy, fit, suited
 from .video import sample_frames
 
 # %% ../nbs/50_evaluate.ipynb #c800bf70
@@ -133,6 +133,7 @@ def evaluate(
         return _apart(sets, test, seeds, checkpoint, net=net, recipe=recipe, train=train, device=device,
                       sampling=sampling)
     r     = as_told(r, sets)
+    r     = r.change(augment=suited(r.augment, *sets, *tests))
     names = dict(net=net if isinstance(net, str) else getattr(net, '__name__', str(net)),
                  recipe=recipe if isinstance(recipe, str) else 'custom')
     ways  = _ways(sets, tests, net, sampling, device)

@@ -182,7 +182,7 @@ def _then(self:GradientMatching):
     with seeded(self.seed, 'inner', self.done):
         for i in (o for _ in range(self.inner) for o in torch.randperm(len(y), generator=gen).split(r.batch_net)):
             with torch.no_grad(): x = self.small.codec.decode(self.small.codec.take(self.store, i))
-            if r.siamese: x = dsa(x, gen, strategy=r.strategy)
+            if self.strategy: x = dsa(x, gen, strategy=self.strategy)
             opt.zero_grad()
             for at in torch.arange(len(i)).split(self.chunk):   # a batch is a batch, whatever fits at once
                 with autocast(self.device, r.precision): logits = net(x[at]).float()

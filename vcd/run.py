@@ -222,6 +222,7 @@ class Job:
     "Long work in small updates; a class that is one has `key`, `update`, `state` and `restore`"
     # What a user counts in, updates in one, where its seconds go, seconds between saves
     units,per_unit,stage,every = 'updates',1,'run',30.
+    finished = False   # is it over before all updates that were asked for are made?
     def __init__(self): self.done,self.moving,self.history,self.seconds = 0,False,[],{self.stage: 0.}
 
     def walk(self,
@@ -240,6 +241,7 @@ class Job:
         bar = progress(range(self.done, last), type(self).__name__.lower(), total=last, initial=self.done)
         try:
             for _ in bar:
+                if self.finished: break
                 self.update()
                 bar.set_postfix(loss=f'{self.loss:.3g}')
                 if checkpoint and time.perf_counter()-saved > self.every:

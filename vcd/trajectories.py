@@ -138,8 +138,8 @@ def order(self:TrajectoryMatching)->list:   # `inner` tensors of indices
 @patch
 def _seen(self:TrajectoryMatching, x, n, j):
     "Clips of part `j` of step `n` as the network sees them"
-    if not self.recipe.siamese: return x
-    return dsa(x, generator(self.seed, 'siamese', self.done, n, j), strategy=self.recipe.strategy)
+    if not self.strategy: return x
+    return dsa(x, generator(self.seed, 'siamese', self.done, n, j), strategy=self.strategy)
 
 # %% ../nbs/36_trajectories.ipynb #065dbdd5
 @patch

@@ -25,7 +25,7 @@ from .gumbel import straight_through, tau_at
 from .latents import Latents, autoencoder, check_packing, decoder_tensors, repack
 from .nets import FrameScorer, least_frames, nets
 from .run import Job, cache_dir, digest
-from .train import Feed
+from .train import Feed, suited
 
 # %% ../nbs/40_videocompressa.ipynb #edf51abb
 def adam_rows(
@@ -321,7 +321,7 @@ def _backward(self:Compression, j, n, tau, gen, flips):
 @patch
 def _understood(self:Compression, x, y, gen):
     "Cross-entropy of the understanding network on each video, and whether it is right"
-    x = augments[self.recipe.augment](x, gen)[:, frame_repeats(x.shape[1], self.length)]
+    x = augments[suited(self.recipe.augment, self.train)](x, gen)[:, frame_repeats(x.shape[1], self.length)]
     with autocast(self.device, self.recipe.precision): logits = self.net(x).float()
     return F.cross_entropy(logits, y, reduction='none'), logits.argmax(1) == (y.argmax(1) if y.ndim > 1 else y)
 
