@@ -95,9 +95,17 @@ def expert_nets(
 )->tuple:             # `epochs`+1 Ensembles, frozen, and the `Cost` of training
     "Networks in the first epochs of their training on all clips"
     r = Recipe().change(epochs=epochs, **kwargs)
-    state,cost = trained_state('experts', train, net, tuple(seeds), r, device, every=True)
-    start = Ensemble(net, len(train.classes), train.shape, seeds, device, r.precision)
-    return [_ensemble(train, net, seeds, device, r.precision, o) for o in (_weights(start), *state['notes'])], cost
+    # one after the other: each is kept when it is done, and a large batch of one fills a GPU
+    states,costs = zip(*(trained_state('experts', train, net, (s,), r, device, every=True) for s in seeds))
+    start  = _weights(Ensemble(net, len(train.classes), train.shape, seeds, device, r.precision))
+    epochs = [start, *(_side_by_side(o, start) for o in zip(*(s['notes'] for s in states)))]
+    cost   = Cost(sum(o.seconds for o in costs), max(o.peak_mb for o in costs))
+    return [_ensemble(train, net, seeds, device, r.precision, o) for o in epochs], cost
+
+def _side_by_side(states, like):
+    "The weights of several networks as those of one ensemble, in the memory layout of another's"
+    return {kind: {k: torch.empty_like(v).copy_(torch.cat([o[kind][k] for o in states]))
+                   for k,v in like[kind].items()} for kind in like}
 
 # %% ../nbs/35_teacher.ipynb #a2208758
 @sources('trained')
