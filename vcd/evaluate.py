@@ -48,6 +48,7 @@ recipes['smoke'] = recipes['cpu'].change(epochs=1, min_steps=10, precision='fast
 recipes['converged'] = Recipe(until=.1, most_steps=2000, tail_steps=60, batch=16, lr=.01, test_batch=64, nets=3)
 
 # %% ../nbs/50_evaluate.ipynb #987072be
+recipes['converged:ConvNet3D'] = recipes['converged'].change(opt='adamw', lr=3e-4)   # SGD at .01 does not get there
 recipes['cpu:ConvNet2D'] = recipes['cpu'].change(frames=2, lr=.003)
 recipes.update({f'cpu:{o}': recipes['cpu'].change(frames=2) for o in ('RNN', 'GRU', 'CNN+RNN', 'CNN+GRU', 'CNN+LSTM')})
 
