@@ -54,9 +54,10 @@ class Policy:
         alpha:float=.1,    # Learning rate of the values
         gamma:float=.5,    # Discount of what follows
         exploit:float=.7,  # Probability p of taking the action that is best so far (Eq. 3)
+        start:float=0.,    # Value of every action before it is tried
     ):
         self.seed,self.alpha,self.gamma,self.exploit,self.steps = seed,alpha,gamma,exploit,0
-        self.q      = torch.zeros(tables, actions, actions, dtype=torch.double)   # table, state, action
+        self.q      = torch.full((tables, actions, actions), float(start), dtype=torch.double)   # table, state, action
         self.visits = torch.zeros_like(self.q)
         self.at     = torch.full((tables,), actions-1)                            # the state of each table
         self.rows   = torch.arange(tables)
@@ -108,6 +109,7 @@ class DavidRecipe(MatchRecipe):
     alpha:float      = .1           # Learning rate of the Q-values
     gamma:float      = .5           # Discount of future rewards
     exploit:float    = .7           # Probability p of Eq. 3
+    q_start:float    = 0.           # Value of an action before it is tried; `1/(1-gamma)` or more tries each one early
     reward:str       = 'literal'    # A name in `distances_to`
     reward_clips:int = 64           # Real clips of each class behind a reward
     teacher_net:str  = ''           # A name in `nets`; '' for `net`
@@ -196,7 +198,8 @@ class DAViD(Job):
         r = self.recipe = (recipe or self.Recipe()).change(**changes)
         self.train,self.vpc,self.seed,self.device,self.C = train,vpc,seed,pick_device(device),len(train.classes)
         self.choices  = resolutions_of(train.shape[0], r)
-        self.policy   = Policy(self.C if r.adaptive else 1, len(self.choices), seed, r.alpha, r.gamma, r.exploit)
+        self.policy   = Policy(self.C if r.adaptive else 1, len(self.choices), seed, r.alpha, r.gamma, r.exploit,
+                                r.q_start)
         self.searched = dict(rl=r.rounds, grid=1, none=0)[r.search]*r.early   # updates of the search
         self.seconds  = dict(teacher=0., policy=0., synthesis=0.)
         self.judge,self.given,self.real = judge,judge,None

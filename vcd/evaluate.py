@@ -45,7 +45,8 @@ recipes['tour']  = recipes['cpu'].change(epochs=8, min_steps=40, augment='none',
 recipes['smoke'] = recipes['cpu'].change(epochs=1, min_steps=10, precision='fast', nets=2)
 
 # %% ../nbs/50_evaluate.ipynb #conv0001
-recipes['converged'] = Recipe(until=.1, most_steps=2000, tail_steps=60, batch=16, lr=.01, test_batch=64, nets=3)
+recipes['converged'] = Recipe(until=.1, most_steps=2000, most_epochs=100, tail_steps=60, batch=16, lr=.01,
+                              test_batch=64, nets=3)
 
 # %% ../nbs/50_evaluate.ipynb #987072be
 recipes['converged:ConvNet3D'] = recipes['converged'].change(opt='adamw', lr=3e-4)   # SGD at .01 does not get there
@@ -116,8 +117,8 @@ def sample_like(
 def evaluate(
     small,                # The set to train on, or a list of one per seed
     test,                 # The test ClipSet, or a list of one per test pass
-    net='ConvNet3D',      # A name in `nets`, or a builder
-    recipe='cpu',         # A name in `recipes`, or a Recipe
+    net='R2Plus1D',       # A name in `nets`, or a builder
+    recipe='converged',   # A name in `recipes`, or a Recipe
     seeds=None,           # How many networks, or their seeds; None for the recipe's own number
     train:ClipSet=None,   # The full training set, to count storage against
     device='auto',        # Where

@@ -142,6 +142,7 @@ class Recipe(Settings):
     min_steps:int    = 0          # Walk a small set more often, until so many optimiser steps are made
     until:float      = 0.         # Train at a constant rate until the training loss is at most this; 0: for `epochs`
     most_steps:int   = 2000       # With `until`: optimiser steps after which a network that has not learned stops
+    most_epochs:int  = 0          # With `until`: passes that it may make at least, even if they are more steps
     tail_steps:int   = 60         # With `until`: optimiser steps that follow, the rate falling to 0 along a cosine
     batch:int        = 256        # Clips a step
     opt:str          = 'sgd'      # A name in `optimisers`
@@ -384,7 +385,7 @@ class _Pace:
                              'a loss above 0, at least one step, and a tail of no steps or more')
         if r.until and r.patience: raise ValueError('until and patience both say when to stop; set one of them to 0')
         self.r,self.steps,self.members = r,steps,members
-        self.most,self.tail = math.ceil(r.most_steps/steps),math.ceil(r.tail_steps/steps)
+        self.most,self.tail = max(r.most_epochs, math.ceil(r.most_steps/steps)),math.ceil(r.tail_steps/steps)
         self.passes  = self.most+self.tail if r.until else max(r.epochs, math.ceil(r.min_steps/steps))
         self.scale   = r.temperature**2 if soft else 1.   # of the losses that `member_loss` gives
         self.fallen  = [None]*members                     # Pass in which the rate of each member begins to fall
