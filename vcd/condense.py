@@ -149,7 +149,7 @@ def condense(
     seed:int=0,         # Of everything that is drawn
     device='auto',      # Where the work is done
     checkpoint=None,    # A file to go on from when interrupted, for methods that run long
-    preset:str=None,    # Settings that a paper prints, by the name of its dataset: see `preset_table`; None: defaults
+    preset:str=None,    # Settings by the name of a dataset or protocol, see `preset_table`; None: the method's defaults
     **hp,               # Hyperparameters, as `hyperparameters(method)` lists them; they override the preset's
 )->ClipSet:
     "Make a small set of a large one; what it took and how it was made is in its `meta`"
