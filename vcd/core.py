@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['precisions', 'UnknownName', 'Registry', 'Settings', 'sub_seed', 'generator', 'seed_list', 'seeded', 'pick_device',
            'device_name', 'computes_in', 'quick_bfloat16', 'cpu_has', 'autocast', 'progress', 'quiet', 'Cost',
-           'measure', 'keep_freed_memory', 'versus', 'human_bytes']
+           'measure', 'quickest', 'deterministic', 'kernels', 'keep_freed_memory', 'versus', 'human_bytes']
 
 # %% ../nbs/00_core.ipynb #99eb4f0c
 import contextlib, ctypes, difflib, functools, hashlib, os, random, statistics, sys, threading, time
@@ -115,7 +115,7 @@ def device_name(
 )->str:          # e.g. 'NVIDIA H200' or 'AMD EPYC, 2 threads'
     "What to write into the `device` column of a row"
     dev = pick_device(dev)
-    if dev.type == 'cuda': return torch.cuda.get_device_name(dev)
+    if dev.type == 'cuda': return torch.cuda.get_device_name(dev) + ', deterministic'*deterministic()
     return f'{_cpu_name()}, {torch.get_num_threads()} threads'
 
 def _cpu_name():
@@ -219,6 +219,43 @@ def _rss_peak(every=.01):
 def _libc():
     try: return ctypes.CDLL(None) if sys.platform == 'linux' else None
     except OSError: return None
+
+# %% ../nbs/00_core.ipynb #c8c70c3f
+_quickest = {}   # what `quickest` has found
+
+def quickest(
+    key,         # What the choice depends on: shapes, kinds, device; hashable
+    ways:dict,   # Name: a function of nothing, each doing the same
+    dev='cpu',   # Where they work
+)->str:          # A name
+    "Which of several ways takes least time; timed when it is first asked, and remembered in this process"
+    def seconds(f):
+        f()   # what is set up in a first call does not count
+        with measure(dev) as cost:
+            for _ in range(3): f()
+        return cost.seconds
+    if key not in _quickest: _quickest[key] = min(ways, key=lambda name: seconds(ways[name]))
+    return _quickest[key]
+
+def deterministic()->bool:
+    "Are the same bits wanted every time, on a GPU too (`VCD_DETERMINISTIC=1`)?"
+    return os.environ.get('VCD_DETERMINISTIC', '0') not in ('', '0')
+
+@contextlib.contextmanager
+def kernels(
+    dev,  # Where the work runs; on a CPU nothing changes
+):
+    "A block in which cuDNN takes the algorithms that it finds quickest, or under `VCD_DETERMINISTIC=1` repeatable ones"
+    if torch.device(dev).type != 'cuda':
+        yield
+        return
+    before = torch.backends.cudnn.benchmark,torch.are_deterministic_algorithms_enabled()
+    torch.backends.cudnn.benchmark = not deterministic()
+    torch.use_deterministic_algorithms(before[1] or deterministic(), warn_only=True)
+    try: yield
+    finally:
+        torch.backends.cudnn.benchmark = before[0]
+        torch.use_deterministic_algorithms(before[1])
 
 # %% ../nbs/00_core.ipynb #781aa9fd
 @functools.cache

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .core import Cost, device_name, measure, progress
+from .core import Cost, device_name, kernels, measure, progress
 
 # %% ../nbs/02_run.ipynb #2222abfe
 def as_path(
@@ -240,12 +240,14 @@ class Job:
         start = saved = time.perf_counter()
         bar = progress(range(self.done, last), type(self).__name__.lower(), total=last, initial=self.done)
         try:
-            for _ in bar:
-                if self.finished: break
-                self.update()
-                bar.set_postfix(loss=f'{self.loss:.3g}')
-                if checkpoint and time.perf_counter()-saved > self.every:
-                    start = saved = self._lap(start); self.save(checkpoint)
+            with kernels(getattr(self, 'device', 'cpu')):
+                for _ in bar:
+                    if self.finished: break
+                    self.update()
+                    bar.set_postfix(loss=f'{self.loss:.3g}')
+                    if checkpoint and time.perf_counter()-saved > self.every:
+                        start = saved = self._lap(start)
+                        self.save(checkpoint)
         finally:
             self._lap(start)
             if checkpoint and self.done and not self.moving: self.save(checkpoint)

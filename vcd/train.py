@@ -9,6 +9,7 @@ __all__ = ['optimisers', 'schedules', 'Ensemble', 'channels_innermost', 'Feed', 
 # %% ../nbs/25_train.ipynb #d4573d7e
 import copy, math, time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +20,8 @@ from torch.func import functional_call, stack_module_state, vmap
 from .augment import augments, mixes, without_flip
 from .clips import (ClipSet, SetError, check_number, denormalise, fingerprint, meta_checks, networks, normalise,
                        weights_of)
-from .core import (Registry, Settings, autocast, generator, keep_freed_memory, measure, pick_device, precisions,
-                      progress, seeded)
+from .core import (Registry, Settings, autocast, generator, keep_freed_memory, kernels, measure, pick_device,
+                      precisions, progress, quickest, seeded)
 from .nets import net_name, new_net
 from .run import as_path, digest, load_state, remove_abandoned, save_state
 
@@ -44,7 +45,7 @@ class Ensemble:
             keep_freed_memory()
             self.params = {k: channels_innermost(v) for k,v in self.params.items()}
         self.skeleton = _Skeleton(copy.deepcopy(members[0]).to('meta'))
-        self.streams  = [generator(s, 'dropout').get_state() for s in self.seeds]
+        self.streams  = [generator(s, 'dropout', device=self.device).get_state() for s in self.seeds]
         self.history  = []   # one (S,) mean training loss per epoch
         self.notes    = []   # whatever `on_epoch` wants to keep with a checkpoint
 
@@ -77,8 +78,21 @@ def __call__(self:Ensemble,
     "Every member on its clips, in the ensemble's precision"
     self.skeleton.method = method
     state = {f'net.{k}': v for k,v in (*self.params.items(), *self.buffers.items())}
-    together = self.device.type == 'cuda'
-    with autocast(self.device, self.precision): return (self._stacked if together else self._in_turn)(state, x).float()
+    run = self._stacked if self._together(x) else self._in_turn
+    with autocast(self.device, self.precision): return run(state, x).float()
+
+@patch
+def _together(self:Ensemble, x):
+    "Do all members run in one program? On a GPU only, where that is quicker and no member draws dropout of its own"
+    if self.device.type != 'cuda' or len(self) == 1: return False
+    if self.skeleton.training and any(isinstance(m, nn.Dropout) and m.p for m in self.skeleton.modules()): return False
+    def trial(run):
+        state = {f'net.{k}': v.detach().clone() for k,v in (*self.params.items(), *self.buffers.items())}
+        for k in self.params: state[f'net.{k}'].requires_grad_()
+        with torch.enable_grad(), autocast(self.device, self.precision): run(state, x).float().sum().backward()
+    key = 'ensemble',type(self.skeleton.net).__name__,len(self),tuple(x.shape),self.precision,str(self.device)
+    ways = dict(together=lambda: trial(self._stacked), in_turn=lambda: trial(self._in_turn))
+    return quickest(key, ways, self.device) == 'together'
 
 @patch
 def _stacked(self:Ensemble, state, x):
@@ -89,7 +103,7 @@ def _stacked(self:Ensemble, state, x):
 def _in_turn(self:Ensemble, state, x):
     state,out = {k: v.unbind() for k,v in state.items()},[]
     for i in range(len(self)):
-        with _stream(self.streams, i, self.skeleton.training):
+        with _stream(self, i):
             out.append(functional_call(self.skeleton, {k: v[i] for k,v in state.items()},
                                        (x[i] if x.ndim == 6 else x,)))
     return torch.stack(out)
@@ -97,11 +111,21 @@ def _in_turn(self:Ensemble, state, x):
 # %% ../nbs/25_train.ipynb #c9ed9395
 class _stream:
     "Lend member `i` its own global random stream inside the block"
-    def __init__(self, streams, i, on): self.streams,self.i,self.on = streams,i,on
+    def __init__(self, ens, i):
+        self.streams,self.i,self.on = ens.streams,i,ens.skeleton.training
+        cuda = ens.device.type == 'cuda'
+        self.now = partial(torch.cuda.get_rng_state, ens.device) if cuda else torch.get_rng_state
+        self.put = partial(torch.cuda.set_rng_state, device=ens.device) if cuda else torch.set_rng_state
+
     def __enter__(self):
-        if self.on: self.outside = torch.get_rng_state(); torch.set_rng_state(self.streams[self.i])
+        if not self.on: return
+        self.outside = self.now()
+        self.put(self.streams[self.i])
+
     def __exit__(self, *e):
-        if self.on: self.streams[self.i] = torch.get_rng_state(); torch.set_rng_state(self.outside)
+        if not self.on: return
+        self.streams[self.i] = self.now()
+        self.put(self.outside)
 
 # %% ../nbs/25_train.ipynb #51b1fb7d
 @patch
@@ -349,16 +373,16 @@ def backward(self:Ensemble,
     y:Tensor,      # Labels (S,n), or soft (S,n,n_classes)
     smoothing=0.,    # Label smoothing
     temperature=1.,  # Of soft labels
-    members=None,    # Numbers of the members that `x` and `y` are for; None for all, which a GPU always trains
+    members=None,    # Numbers of the members that `x` and `y` are for; None for all
 )->tuple:          # Losses (S,) and logits (S,n,n_classes) of those members, detached
     "Losses of every member, and their gradients in `params`"
     for v in self.params.values(): v.grad = torch.zeros_like(v) if v.grad is None else v.grad.zero_()
-    if self.device.type == 'cuda':
-        logits = self(torch.stack([*x]))
+    members = range(len(self)) if members is None else members
+    if self.device.type == 'cuda' and len(members) == len(self) and self._together(every := torch.stack([*x])):
+        logits = self(every)
         loss = member_loss(logits, y, smoothing, temperature)
         loss.sum().backward()
         return loss.detach(), logits.detach()
-    members = range(len(self)) if members is None else members
     each = [self._member_backward(i, x[k], y[k], smoothing, temperature) for k,i in enumerate(members)]
     return torch.cat([l for l,_ in each]), torch.stack([z for _,z in each])
 
@@ -369,7 +393,7 @@ def _member_backward(self:Ensemble, i, x, y, smoothing, temperature):
         leaf = state[f'net.{k}'] = v.detach()[i].requires_grad_()
         leaf.grad = v.grad[i]
     self.skeleton.method = 'forward'
-    with _stream(self.streams, i, self.skeleton.training), autocast(self.device, self.precision):
+    with _stream(self, i), autocast(self.device, self.precision):
         logits = functional_call(self.skeleton, state, (x,)).float()
     loss = member_loss(logits[None], y[None], smoothing, temperature)
     loss.backward()
@@ -440,7 +464,8 @@ def fit(
     pace = _Pace(r, len(ens), math.ceil(batches.n/r.batch), batches.soft)
     keep = checkpoint and _Checkpoint(checkpoint, recipe=asdict(r), seeds=ens.seeds, net=net_name(net),
                                       sets=[*map(fingerprint, sets)])
-    with measure(dev) as ens.cost, seeded(ens.seeds[0], 'fit'): _train(ens, batches, r, pace, on_batch, on_epoch, keep)
+    with kernels(dev), measure(dev) as ens.cost, seeded(ens.seeds[0], 'fit'):
+        _train(ens, batches, r, pace, on_batch, on_epoch, keep)
     if keep: ens.cost.seconds = keep.done(ens.cost.seconds)
     return ens
 
@@ -471,11 +496,9 @@ def _train(ens, batches, r, pace, on_batch, on_epoch, keep):
 def _step(ens, opt, batches, idx, epoch, r, shares, on_batch):
     "One optimiser step; the losses (S,) of all members, NaN for those whose training is over"
     over    = [i for i,share in enumerate(shares) if not share]
-    members = [i for i in range(len(ens)) if i not in over or ens.device.type == 'cuda']
-    kept    = {k: v[over].clone() for k,v in ens.buffers.items()} if over else {}
+    members = [i for i in range(len(ens)) if i not in over]
     x,y = batches.get(idx, members)
     loss,logits = ens.backward(x, y, r.smoothing, r.temperature, members)
-    for k,v in kept.items(): ens.buffers[k][over] = v   # a GPU trains all members in one program
     if not loss.isfinite().all():
         raise FloatingPointError(f'training diverged in epoch {epoch}: losses {loss.tolist()}; '
                                  f'try a lower lr than {r.lr:g}')
