@@ -270,14 +270,14 @@ def versus(
     ours,           # Called with nothing
     reference,      # Called with nothing: the plain and obvious way to do the same
     dev='cpu',      # Where the work runs
-    repeats:int=3,  # Times that each side is measured
+    repeats:int=3,  # Times that each side is measured, after a first one that does not count; 0: that one alone
 )->dict:            # ours_s, reference_s, ratio (reference over ours), ours_peak_mb, reference_peak_mb
     "Medians of seconds and peak memory of two ways to do one thing"
     costs = [],[]
     for i in range(repeats+1):
         for f,kept in zip((ours, reference), costs):
             with measure(dev) as c: f()
-            if i: kept.append(c)
+            if i or not repeats: kept.append(c)
     mid = lambda k: [statistics.median(getattr(c, k) for c in kept) for kept in costs]
     (a,b),(m,n) = mid('seconds'),mid('peak_mb')
     return dict(ours_s=a, reference_s=b, ratio=b/a, ours_peak_mb=m, reference_peak_mb=n)

@@ -337,7 +337,8 @@ def environment(
 
 # %% ../nbs/02_run.ipynb #2104c712
 row_columns = ('experiment dataset split method net recipe vpc frames size seed top1 top5 train_loss updates '
-               'learned values values_ratio float32_mb bytes source_ratio condense_s fit_s peak_mb device torch commit').split()
+               'learned values values_ratio float32_mb bytes source_ratio condense_s fit_s peak_mb device torch '
+               'commit').split()
 
 def make_row(**values)->dict:
     "A row with every standing column, empty where nothing is given, and the others behind"
