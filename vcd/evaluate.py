@@ -59,7 +59,7 @@ def recipe_for(
 )->Recipe:
     "The recipe, or its variant for this net"
     if isinstance(recipe, Recipe): return recipe
-    return recipes.get(f'{recipe}:{net}') or recipes[recipe]
+    return recipes.get(f"{recipe}:{str(net).removesuffix('-whole')}") or recipes[recipe]
 
 # %% ../nbs/50_evaluate.ipynb #9214ff1e
 def scorer_of(

@@ -99,6 +99,7 @@ class FrameRecurrent(VideoNet):
 # %% ../nbs/23_nets.ipynb #e1f6d94c
 for _cell in cells: nets['CNN+'+_cell] = partial(FrameRecurrent, cell=_cell)
 for _cell in ('RNN', 'GRU'): nets[_cell] = nets['CNN+'+_cell]
+for _name in ('MLP', 'ConvNet2D', 'RNN', 'GRU'): nets[f'{_name}-whole'] = partial(nets[_name], crop=None)
 
 # %% ../nbs/23_nets.ipynb #r21d0001
 residual_norms = Registry('norm of R2Plus1D')
