@@ -109,7 +109,7 @@ class GradientRecipe(MatchRecipe):
 # %% ../nbs/34_gradients.ipynb #7677eb88
 class GradientMatching(Matching):
     "Gradient matching at work"
-    Recipe = GradientRecipe
+    Recipe,features = GradientRecipe,False
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         r = self.recipe

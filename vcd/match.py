@@ -213,6 +213,12 @@ def clips_at_once(
     budget = 8*2**30 if torch.device(device).type == 'cuda' else 2**29
     return max(1, budget//(20*4*math.prod(shape)*graph))
 
+def _check_others(kind, r):
+    "Refuse what only distribution matching can do"
+    if (r.batch, r.uses, r.queue) != (r.batch or 1, 1, 1):
+        raise ValueError(f'batch={r.batch}, uses={r.uses}, queue={r.queue}: {kind} wants a batch of 1 or more; '
+                         'uses and queue are for distribution matching, leave them at 1')
+
 def _check(train, small, r):
     "Refuse what cannot work before anything is moved"
     if not trained_fields(small):
@@ -244,6 +250,7 @@ follow_size = 'sgd', 'nesterov'   # Optimisers whose steps are proportional to t
 class Matching(Job):
     "Distribution matching at work: a small set that is moved towards a large one"
     Recipe,units = MatchRecipe,'steps'
+    features = True   # does it compare features? Only then hold `batch=0`, `uses` and `queue`
     def __init__(self,
         train:ClipSet,            # The real clips; they stay on the device where they fit
         small:ClipSet,            # What is moved, as it starts: see `start_set`
@@ -256,6 +263,7 @@ class Matching(Job):
         super().__init__()
         r = self.recipe = (recipe or self.Recipe()).change(**changes)
         _check(train, small, r)
+        if not self.features: _check_others(type(self).__name__, r)
         self.train,self.small,self.seed,self.device,self.look = train,small,seed,pick_device(device),look
         if self.device.type == 'cpu': keep_freed_memory()
         self.feed,self.C = Feed(train, self.device),len(train.classes)

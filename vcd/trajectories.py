@@ -96,7 +96,7 @@ class TrajectoryRecipe(MatchRecipe):
 # %% ../nbs/36_trajectories.ipynb #9d025deb
 class TrajectoryMatching(Matching):
     "Trajectory matching at work"
-    Recipe = TrajectoryRecipe
+    Recipe,features = TrajectoryRecipe,False
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         r = self.recipe
