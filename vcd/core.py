@@ -171,7 +171,9 @@ def progress(
 
 def quiet()->bool:
     "Is output about progress unwanted (`VCD_QUIET=1`)?"
-    return os.environ.get('VCD_QUIET', '0') not in ('', '0')
+    return _is_on('VCD_QUIET')
+
+def _is_on(name): return os.environ.get(name, '0') not in ('', '0')
 
 # %% ../nbs/00_core.ipynb #68f08e87
 @dataclass
@@ -239,7 +241,7 @@ def quickest(
 
 def deterministic()->bool:
     "Are the same bits wanted every time, on a GPU too (`VCD_DETERMINISTIC=1`)?"
-    return os.environ.get('VCD_DETERMINISTIC', '0') not in ('', '0')
+    return _is_on('VCD_DETERMINISTIC')
 
 @contextlib.contextmanager
 def kernels(
@@ -249,13 +251,14 @@ def kernels(
     if torch.device(dev).type != 'cuda':
         yield
         return
-    before = torch.backends.cudnn.benchmark,torch.are_deterministic_algorithms_enabled()
+    timed,exact = torch.backends.cudnn.benchmark,torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.backends.cudnn.benchmark = not deterministic()
-    torch.use_deterministic_algorithms(before[1] or deterministic(), warn_only=True)
+    if deterministic() and not exact: torch.use_deterministic_algorithms(True, warn_only=True)
     try: yield
     finally:
-        torch.backends.cudnn.benchmark = before[0]
-        torch.use_deterministic_algorithms(before[1])
+        torch.backends.cudnn.benchmark = timed
+        torch.use_deterministic_algorithms(exact, warn_only=warns)
 
 # %% ../nbs/00_core.ipynb #781aa9fd
 @functools.cache

@@ -523,12 +523,18 @@ def arrived(
         elif patience and k-at >= patience: return k
     return None
 
+# %% ../nbs/31_match.ipynb #measure1
 @patch
 def _measure(self:Matching):
     "What is looked at before an update: the noise of the gradient, the gap"
-    r = self.recipe
-    if not r.batch and self.done % noise_every == 0:
+    if not self.recipe.batch and self.done % noise_every == 0:
         self.batch = noise_batch(*self.gradient_noise(), self.videos, int(self.real_y.bincount().max()))
+    self._measure_gap()
+
+@patch
+def _measure_gap(self:Matching):
+    "The gap now, where it is due"
+    r = self.recipe
     if r.gap_every and self.done == len(self.gaps)*r.gap_every:
         if self._gap_of is None: self._gap_of = gap_measure(self.train, r.net, device=self.device)
         self.gaps.append(self._gap_of(self._current()).mean().item())
@@ -624,7 +630,7 @@ def run(self:Matching,
 ):
     "Go on until so many steps are made"
     self.walk(self.total if steps is None else steps*self.outer, checkpoint)
-    if self.recipe.gap_every and self.done % self.recipe.gap_every == 0: self._measure()   # where it arrived
+    self._measure_gap()   # where it arrived
     return self
 
 # %% ../nbs/31_match.ipynb #c885c0c0
