@@ -16,7 +16,7 @@ import torch
 
 import vcd.clips as saved
 from vcd.all import *
-from vcd.vdsd import StaticDynamic, all_pairs
+from vcd.methods.vdsd import StaticDynamic, all_pairs
 
 memory,seconds = 2**30,60   # what a file may take beyond what the process has: bytes; seconds
 dtypes = {torch.uint8: 'U8', torch.int8: 'I8', torch.int16: 'I16', torch.int32: 'I32', torch.int64: 'I64',

@@ -7,8 +7,8 @@ import av
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from vcd.video import VideoError
-from vcd.workers import read_clips, too_slow
+from vcd.data.video import VideoError
+from vcd.data.workers import read_clips, too_slow
 
 kinds = dict(h264_mp4=('libx264', 'mp4', dict(bf='3', g='24')), h264_mkv=('libx264', 'mkv', dict(bf='2', g='24')),
              h264_ts=('libx264', 'ts', dict(g='24')),           hevc_mp4=('libx265', 'mp4', {'x265-params': 'log-level=0'}),

@@ -14,12 +14,12 @@ import torch._dynamo                      # optimisers import it when the first 
 from diffusers import AutoencoderTiny     # autoencoders, when the first is loaded: here, once for all processes
 from nbformat.v4 import new_code_cell, new_notebook
 
-import vcd.latents, vcd.train
+import vcd.storage.latents, vcd.training.ensemble
 from tiny import few, options
 from vcd.all import Recipe, condense, datasets, evaluate, fingerprint, load, methods, nets
-from vcd.condense import hyperparameters
-from vcd.mill import sweep
-from vcd.nets import TinyNet
+from vcd.methods.condense import hyperparameters
+from vcd.dev.sweep import sweep
+from vcd.models.backbones import TinyNet
 from vcd.run import Job, read_rows, write_json
 
 nets['tiny']    = TinyNet
@@ -31,8 +31,8 @@ def is_cost(k):
 def save_always():
     "Checkpoints after every update and every epoch; little time for what has none"
     Job.every = -1.
-    vcd.train._Checkpoint.__init__.__defaults__ = (-1.,)
-    vcd.latents.train_tiny.__defaults__ = (5, *vcd.latents.train_tiny.__defaults__[1:])   # steps
+    vcd.training.ensemble._Checkpoint.__init__.__defaults__ = (-1.,)
+    vcd.storage.latents.train_tiny.__defaults__ = (5, *vcd.storage.latents.train_tiny.__defaults__[1:])   # steps
 
 def tiny_net(method):
     "The smallest net that the method takes in place of its own"

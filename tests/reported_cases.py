@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from vcd.archives import lists
-from vcd.datasets import folder_lists
-from vcd.video import probe, read_clip
+from vcd.data.archives import lists
+from vcd.data.datasets import folder_lists
+from vcd.data.video import probe, read_clip
 
 cases = {}   # Name of a folder: (what should come out, function of the folder to what does)
 

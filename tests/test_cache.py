@@ -4,9 +4,9 @@ import errno, os, shutil, signal, subprocess, sys
 import numpy as np
 import pytest
 
-from vcd import cache
-from vcd.datasets import list_tree
-from vcd.video import VideoError, write_video
+from vcd.data import cache
+from vcd.data.datasets import list_tree
+from vcd.data.video import VideoError, write_video
 
 N,T,S = 12,4,16
 reading = dict(frames=T, size=S, sampling='uniform', workers=1)
@@ -49,8 +49,8 @@ def reader(monkeypatch, before=lambda k: None):
 
 child = '''
 import os, signal, sys, time
-from vcd import cache
-from vcd.datasets import list_tree
+from vcd.data import cache
+from vcd.data.datasets import list_tree
 cache.ClipCache.every = 0
 real = cache.read_clips
 def read(paths, **kw):

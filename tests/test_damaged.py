@@ -8,16 +8,16 @@ import numpy as np
 import psutil, pytest
 from PIL import Image
 
-from vcd.cache import cached_clips, file_facts
-from vcd.datasets import datasets
-from vcd.video import VideoError, probe, read_clip, read_frames
-from vcd.workers import read_clips
+from vcd.data.cache import cached_clips, file_facts
+from vcd.data.datasets import datasets
+from vcd.data.video import VideoError, probe, read_clip, read_frames
+from vcd.data.workers import read_clips
 
 import damaged_videos
 
 READER = '''
 import os, time
-from vcd.video import read_av
+from vcd.data.video import read_av
 
 def read(path, *how):
     name = os.path.basename(path)
@@ -79,7 +79,7 @@ def awkward(tmp_path_factory):
     yield 'awkward_reader_of_test:read'
     sys.path.remove(str(root))
 
-def workers(): return [p for p in psutil.Process().children() if 'vcd.workers' in ' '.join(p.cmdline())]
+def workers(): return [p for p in psutil.Process().children() if 'vcd.data.workers' in ' '.join(p.cmdline())]
 
 def test_matrix(folder):
     _,good,bad = folder
@@ -142,7 +142,7 @@ def test_ctrl_c(folder, awkward):
     "A script with no main guard, interrupted while a worker hangs, ends at once and takes its workers along"
     root,good,_ = folder
     (root/'hang.mp4').write_bytes(good[0].read_bytes())
-    code = (f"import sys; sys.path[:0] = {sys.path!r}\nfrom vcd.workers import read_clips\n"
+    code = (f"import sys; sys.path[:0] = {sys.path!r}\nfrom vcd.data.workers import read_clips\n"
             f"for i,x in read_clips([{str(good[0])!r}, {str(root/'hang.mp4')!r}], 8, 32, seed=None, workers=2, reader={awkward!r}): print('got', i, flush=True)")
     (root/'script.py').write_text(code)
     p = subprocess.Popen([sys.executable, str(root/'script.py')], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -158,7 +158,7 @@ def test_ctrl_c(folder, awkward):
 def test_killed_program_leaves_no_worker(folder, awkward):
     root,good,_ = folder
     (root/'hang.mp4').write_bytes(good[0].read_bytes())
-    code = f"import sys; sys.path[:0] = {sys.path!r}\nfrom vcd.workers import read_clips\nfor _ in read_clips([{str(good[0])!r}, {str(root/'hang.mp4')!r}], seed=None, reader={awkward!r}, workers=2): print('got', flush=True)"
+    code = f"import sys; sys.path[:0] = {sys.path!r}\nfrom vcd.data.workers import read_clips\nfor _ in read_clips([{str(good[0])!r}, {str(root/'hang.mp4')!r}], seed=None, reader={awkward!r}, workers=2): print('got', flush=True)"
     p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
     assert p.stdout.readline() == 'got\n'
     children = psutil.Process(p.pid).children()
@@ -183,7 +183,7 @@ def test_limits_reach_the_workers_and_a_longer_time_reads_again(tmp_path, awkwar
             (tmp_path/'set'/c).mkdir(parents=True, exist_ok=True)
             encode(tmp_path/'set'/c/f'{i}.mp4', 10+k)
     module = tmp_path/'slow_reader_of_test.py'
-    module.write_text("import time\nfrom vcd.video import read_av\ndef read(path, *how):\n"
+    module.write_text("import time\nfrom vcd.data.video import read_av\ndef read(path, *how):\n"
                       "    if path.endswith('b/0.mp4'): time.sleep(4)\n    return read_av(path, *how)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     how = dict(frames=4, size=16, workers=1, reader='slow_reader_of_test:read', bad=.5)
@@ -201,7 +201,7 @@ def test_frames_too_large_are_refused_before_they_are_decoded(tmp_path):
         for p in frame.planes: p.update(bytes(p.buffer_size))
         out.mux(s.encode(frame))
         out.mux(s.encode())
-    code = (f"import sys; sys.path[:0] = {sys.path!r}\nfrom vcd.video import VideoError, read_clip\n"
+    code = (f"import sys; sys.path[:0] = {sys.path!r}\nfrom vcd.data.video import VideoError, read_clip\n"
             f"try: read_clip({str(path)!r})\nexcept VideoError as e: print(e.reason)\n"
             "print([int(l.split()[1]) for l in open('/proc/self/status') if 'VmHWM' in l] if sys.platform == 'linux' else [0])")
     said,peak = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.splitlines()
@@ -243,7 +243,7 @@ def test_cost_does_not_grow_with_the_film(tmp_path):
             for i in range(n):
                 out.mux(s.encode(av.VideoFrame.from_ndarray(np.full((16, 16, 3), i % 250, np.uint8), 'rgb24')))
             out.mux(s.encode())
-    from vcd import video
+    from vcd.data import video
     decoded,real = [],video.decode
     def count(*a, **kw):
         for f in real(*a, **kw): decoded.append(1); yield f

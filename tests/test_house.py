@@ -3,20 +3,20 @@ import re, shutil, subprocess, sys, tarfile, zipfile
 
 import pytest
 
-from vcd import house
+from vcd.dev import checks
 from vcd.run import home
 
-def test_imports_only_go_down(): house.check_layers()
+def test_imports_only_go_down(): checks.check_layers(), checks.check_import_linter()
 
-def test_vcd_is_what_the_notebooks_export(): house.check_export()
+def test_vcd_is_what_the_notebooks_export(): checks.check_export()
 
-def test_readme_is_the_index(): house.check_readme()
+def test_readme_is_the_index(): checks.check_readme()
 
 def test_readme_shows_pictures_that_exist():
     shown = re.findall(r'!\[[^\]]*\]\(([^)]+)\)', (home()/'README.md').read_text(encoding='utf-8'))
     assert shown and not [o for o in shown if not o.startswith('http') and not (home()/o).is_file()]
 
-def test_continuous_check_does_what_the_readme_says(): house.check_commands()
+def test_continuous_check_does_what_the_readme_says(): checks.check_commands()
 
 @pytest.mark.skipif(not shutil.which('git') or not (home()/'.git').exists(), reason='not a checkout')
 def test_no_lock_file_is_tracked():
@@ -25,8 +25,8 @@ def test_no_lock_file_is_tracked():
     where = ['git', 'check-ignore', '-q', 'outputs/rows/.e10_methods.csv.lock']
     assert subprocess.run(where, cwd=home()).returncode == 0, '.gitignore lets the locks of rows through'
 
-@pytest.mark.parametrize('rule', list(house.rules))
-def test_pages(rule): house.check_pages(only=[rule])
+@pytest.mark.parametrize('rule', list(checks.rules))
+def test_pages(rule): checks.check_pages(only=[rule])
 
 def test_wheel_and_sdist_hold_every_module(tmp_path):
     root,copy = home(),tmp_path/'copy'
@@ -40,9 +40,9 @@ def test_wheel_and_sdist_hold_every_module(tmp_path):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     wheel, = (tmp_path/'dist').glob('*.whl')
     sdist, = (tmp_path/'dist').glob('*.tar.gz')
-    modules = {f'vcd/{o.name}' for o in (root/'vcd').glob('*.py')}
+    modules = {str(o.relative_to(root)) for o in (root/'vcd').rglob('*.py')}
     assert modules <= set(zipfile.ZipFile(wheel).namelist())
     inside = {o.split('/', 1)[-1] for o in tarfile.open(sdist).getnames()}
-    assert modules | {'settings.ini', 'README.md', 'LICENSE', 'nbs/00_core.ipynb'} <= inside
+    assert modules | {'settings.ini', 'README.md', 'LICENSE', 'nbs/00_core.ipynb', 'nbs/data/00_listing.ipynb'} <= inside
     entry_points = next(o for o in zipfile.ZipFile(wheel).namelist() if o.endswith('entry_points.txt'))
-    assert b'vcd-mill = vcd.mill:main' in zipfile.ZipFile(wheel).read(entry_points)
+    assert b'vcd-mill = vcd.dev.sweep:main' in zipfile.ZipFile(wheel).read(entry_points)

@@ -102,7 +102,7 @@ def faults(cells):
 
 wants_clips = pytest.mark.skipif(not os.environ.get('VCD_DATA'), reason='its last cells want real clips: VCD_DATA')
 
-@pytest.mark.parametrize('page', ['nbs/exp/e00_tour', pytest.param('nbs/33_saliency', marks=wants_clips)])
+@pytest.mark.parametrize('page', ['nbs/exp/e00_tour', pytest.param('saliency', marks=wants_clips)])
 def test_run_all(lab, page, tmp_path):
     lab.open(f'{page}.ipynb')
     cells = lab.run_all()
@@ -110,7 +110,7 @@ def test_run_all(lab, page, tmp_path):
     assert not faults(cells)
 
 def test_browser_moves_and_plays(lab, tmp_path):
-    lab.open('nbs/01_show.ipynb')
+    lab.open('01_show.ipynb')
     assert not faults(lab.run_all())
     lab.see('b = browse(')
     shown  = lambda: lab.js("return document.querySelector('.widget-image').src")

@@ -5,10 +5,10 @@ import av
 import numpy as np
 import pytest
 
-from vcd.archives import lists
-from vcd.datasets import datasets, folder_lists, list_tree
-from vcd.listing import scan, video_endings
-from vcd.video import probe, write_video
+from vcd.data.archives import lists
+from vcd.data.datasets import datasets, folder_lists, list_tree
+from vcd.data.listing import scan, video_endings
+from vcd.data.video import probe, write_video
 
 small = dict(frames=2, size=32, workers=1)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from vcd.mill import main, sweep
+from vcd.dev.sweep import main, sweep
 from vcd.run import read_rows
 
 parameters = """
@@ -87,7 +87,7 @@ def test_cell_that_takes_too_long(house):
     assert sweep('e99_toy', dict(method='slow'), timeout=6).error[0] == 'a cell took longer than 6 s'
 
 def test_command(house):
-    vcd_mill = [sys.executable, '-c', 'import sys; from vcd.mill import main; sys.exit(main())']
+    vcd_mill = [sys.executable, '-c', 'import sys; from vcd.dev.sweep import main; sys.exit(main())']
     go = lambda *a: subprocess.run([*vcd_mill, *a], capture_output=True, text=True, cwd=house.parent)
     done = go('e99_toy', 'method=good,broken')
     assert done.returncode == 1 and 'failed  method=broken: ValueError: no file named fixed' in done.stdout, done.stderr
@@ -97,7 +97,7 @@ def test_command(house):
 
 @pytest.mark.skipif(os.name == 'nt', reason='Ctrl-C of a child is another thing on Windows')
 def test_ctrl_c_and_resume(house):
-    call = "from vcd.mill import main; import sys; sys.exit(main(['e99_toy', 'method=slow', 'vpc=1,2']))"
+    call = "from vcd.dev.sweep import main; import sys; sys.exit(main(['e99_toy', 'method=slow', 'vpc=1,2']))"
     p = subprocess.Popen([sys.executable, '-c', call], stdout=subprocess.PIPE, text=True, start_new_session=True)
     end = time.monotonic() + 60
     while not list(house.glob('outputs/runs/e99_toy/*/began')) and time.monotonic() < end: time.sleep(.1)
@@ -112,7 +112,7 @@ def test_ctrl_c_and_resume(house):
 def test_killed_between_the_rows_and_the_end(house):
     last = "if not (began := Path(out)/'began').exists():\n    began.touch(); time.sleep(120)"
     write(house/'nbs'/'exp'/'e99_toy.ipynb', parameters, body, last)
-    call = "from vcd.mill import sweep; sweep('e99_toy', dict(vpc=2))"
+    call = "from vcd.dev.sweep import sweep; sweep('e99_toy', dict(vpc=2))"
     p = subprocess.Popen([sys.executable, '-c', call], start_new_session=True)
     end = time.monotonic() + 120
     while not list(house.glob('outputs/runs/e99_toy/*/began')) and time.monotonic() < end: time.sleep(.05)
