@@ -27,27 +27,27 @@ def make_sets():
     "Small sets by name: every codec, and sets with soft labels, a teacher, a scorer, a decoder"
     gen  = torch.Generator().manual_seed(0)
     real = ClipSet(Pixels().encode(torch.rand(4, 4, 3, 16, 16, generator=gen)), torch.tensor([0, 0, 1, 1]), ['run', 'sit'],
-                   meta=dict(dataset='toy', vpc=2, method='random', condense_s=.25,
-                             clips=dict(name=['a', 'b', 'c', 'd'], bytes=[10, 20, 30, 40])))
+                   meta=Meta(Source('toy'), Clips(name=['a', 'b', 'c', 'd'], bytes=[10, 20, 30, 40]),
+                             Making(vpc=2, method='random', seconds=.25)))
     x,y,names = real.clips(),real.labels,real.classes
     of   = lambda codec, store, labels=y, meta=real.meta: ClipSet(store, labels, names, codec, meta)
     tiny = _tiny(x)
     sets = dict(pixels=real, picked=real.pick([0, 3]), repeat=keep_frames(real, 2),
                 normalised=of(Pixels('normalised'), Pixels('normalised').encode(x, torch.float16)),
-                partition=of(Partition(), Partition().encode(x[:2], [2, 2]), meta={}),
+                partition=of(Partition(), Partition().encode(x[:2], [2, 2]), meta=None),
                 keyframes=of(KeyFrames(4), KeyFrames(4).encode(x)), video=compress_clips(real, crf=30, joined=False),
                 joined=compress_clips(real, crf=30, joined=True, frames=2), latents=encode_clips(real, 'none', frames=2),
                 decoder=encode_clips(real, tiny), packed=repack(encode_clips(real, tiny), 'tucker+int8'),
                 latents_pca=repack(encode_clips(real, 'none'), 'pca:.1+fp16'))
     sets['static_dynamic'] = of(StaticDynamic(), dict(
         static=real.store['frames'][:2, 0], dynamic=torch.randn(2, 4, 1, 16, 16, generator=gen), pair=all_pairs(1),
-        weight=torch.randn(3, 4, 3, 3, 3, generator=gen)/9, bias=torch.zeros(3)), meta={})
-    soft = dict(real.meta, clips=dict(real.meta['clips'], **{'class': y.tolist()}), training=dict(temperature=2.))
+        weight=torch.randn(3, 4, 3, 3, 3, generator=gen)/9, bias=torch.zeros(3)), meta=None)
+    soft = real.meta.change(clips=real.meta.clips.change(label=y.tolist()), training=Training(temperature=2.))
     sets['soft'] = of(Pixels(), real.store, torch.rand(4, 2, generator=gen).softmax(1), soft)
-    state = {f'teacher.{k}': v for k,v in new_net('tiny-damaged', 2, real.shape).state_dict().items()}
-    told  = dict(teacher='tiny-damaged', training=dict(mix='tsgf', mix_how=dict(eps=.75, k=2), relabel=True, temperature=4.))
-    sets['teacher'] = of(Pixels(), {**real.store, **state}, meta=dict(real.meta, **told))
-    state = {f'scorer.{k}': v for k,v in FrameScorer((2, 3)).state_dict().items()}
+    state = weight_entries('teacher', new_net('tiny-damaged', 2, real.shape).state_dict())
+    training = Training('tiny-damaged', 'tsgf', dict(eps=.75, k=2), temperature=4., relabel=True)
+    sets['teacher'] = of(Pixels(), {**real.store, **state}, meta=real.meta.change(training=training))
+    state = weight_entries('scorer', FrameScorer((2, 3)).state_dict())
     sets['scorer'] = of(sets['latents'].codec, {**sets['latents'].store, **state})
     uncovered = {*codecs} - {o.codec.name for o in sets.values()}
     assert not uncovered, f'no set of {uncovered}; add one here'
@@ -114,10 +114,10 @@ def edit_header(head, rng):
     return head
 
 def edit_training(head, rng):
-    "Fields of `meta['training']` that are odd"
+    "Fields of `meta.training` that are odd"
     head = copy.deepcopy(head)
-    fields = ['mix', 'mix_how', 'temperature', 'relabel', 'lr', 'opt', 'augment', 'batch', 'schedule', 'smoothing', 'x']
-    head['meta']['training'] = dict(head['meta'].get('training', {}), **{rng.choice(fields): rng.choice(odd_values+['mixup', 'dsa', 'adam'])})
+    fields = ['teacher', 'mix', 'mix_how', 'temperature', 'relabel', 'x']
+    head['meta']['training'][rng.choice(fields)] = rng.choice(odd_values + ['mixup', 'videomix'])
     return head
 
 def edit_tensor(tensors, rng):
@@ -214,9 +214,6 @@ def use(clips, folder):
     load(clips.save(folder/'again.safetensors'))
     strips(clips.clips([0]).clamp(0, 1), n=4)   # floats may leave [0,1]
     (folder/'again.safetensors').unlink()
-    if clips.meta.get('training'):   # the amount of work is the caller's
-        short = {k: v for k,v in clips.meta['training'].items() if k not in ('epochs', 'min_steps', 'nets', 'test_passes')}
-        clips.meta = dict(clips.meta, training=short)
     evaluate(clips, clips, 'tiny-damaged', Recipe(epochs=1, batch=2, nets=1), train=clips, device='cpu')
     teacher_of(clips)
     if (scorer := scorer_of(clips)) is not None:

@@ -15,7 +15,7 @@ from diffusers import AutoencoderTiny     # autoencoders, when the first is load
 from nbformat.v4 import new_code_cell, new_notebook
 
 import vcd.storage.latents, vcd.training.ensemble
-from tiny import few, options
+from tiny import few
 from vcd.all import Recipe, condense, datasets, evaluate, fingerprint, load, methods, nets
 from vcd.methods.condense import hyperparameters
 from vcd.dev.sweep import sweep
@@ -25,8 +25,8 @@ from vcd.run import Job, read_rows, write_json
 nets['tiny']    = TinyNet
 nets['tiny-BN'] = lambda n_classes, shape: TinyNet(n_classes, shape, norm=True)
 def is_cost(k):
-    "Does this entry of `meta` tell of seconds, of memory or of the machine?"
-    return k.endswith(('_s', '_mb')) or k in ('versions', 'autoencoder_note')
+    "Does this entry of `meta.making` depend on time, memory or the machine?"
+    return k in ('seconds', 'stages', 'peak_mb', 'versions', 'details.autoencoder_note')
 
 def save_always():
     "Checkpoints after every update and every epoch; little time for what has none"
@@ -41,7 +41,7 @@ def tiny_net(method):
 
 def a_method(method, train, test, folder, steps, small):
     "Condense with a checkpoint, and save the set"
-    how  = options(method, steps) | (tiny_net(method) if small else {})
+    how  = methods.about(method).smoke_options(steps) | (tiny_net(method) if small else {})
     made = condense(train, method, vpc=1, seed=1, device='cpu', checkpoint=folder/'job.safetensors', **how)
     made.save(folder/'result.safetensors')
 
@@ -116,7 +116,9 @@ def content(folder):
     small  = load(folder/'result.safetensors')
     bits   = {k: (v.dtype, v.shape, v.contiguous().flatten().view(torch.uint8).tolist())
               for k,v in (*small.store.items(), ('labels', small.labels))}
-    return bits, small.classes, {k: v for k,v in small.meta.items() if not is_cost(k)}
+    said   = small.meta.to_json()['making']
+    said  |= {f'details.{k}': v for k,v in said.pop('details', {}).items()}
+    return bits, small.classes, {k: v for k,v in said.items() if not is_cost(k)}
 
 def files(folder): return {str(o.relative_to(folder)) for o in folder.rglob('*') if not o.name.endswith('.lock')}
 

@@ -187,7 +187,7 @@ def test_limits_reach_the_workers_and_a_longer_time_reads_again(tmp_path, awkwar
                       "    if path.endswith('b/0.mp4'): time.sleep(4)\n    return read_av(path, *how)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     how = dict(frames=4, size=16, workers=1, reader='slow_reader_of_test:read', bad=.5)
-    bad = lambda **kw: {k: v for o in datasets['folder'](tmp_path/'set', **how, **kw) for k,v in o.meta['bad'].items()}
+    bad = lambda **kw: {k: v for o in datasets['folder'](tmp_path/'set', **how, **kw) for k,v in o.meta.source.skipped.items()}
     assert list(bad(timeout=2.)) == ['b/0.mp4'] and not bad(timeout=20)
     with pytest.raises(ValueError, match='48×64|64×48'): datasets['folder'](tmp_path/'set', **how, max_pixels=1000)
 

@@ -4,8 +4,9 @@ import json
 import pytest
 import torch
 
-from tiny import few, options, quick
-from vcd.all import condense, chance_row, datasets, evaluate, load, methods, read_rows, storage, table
+from tiny import few, quick
+from vcd.all import condense, chance_row, datasets, evaluate, families, methods, read_rows, storage, table
+from vcd.dev.method_check import check_method
 from vcd.run import Run
 
 
@@ -14,18 +15,26 @@ def data(): return datasets['shapes'](**few)
 
 
 @pytest.mark.parametrize('method', list(methods))
-def test_every_method_from_files_to_rows(data, method, tmp_path):
+def test_every_method_from_files_to_rows(data, method):
     train,test = data
-    small = condense(train, method, vpc=1, seed=1, device='cpu', **options(method))
-    again = condense(train, method, vpc=1, seed=1, device='cpu', **options(method))
-    back  = load(small.save(tmp_path/'small.safetensors'))
-    assert back.clips().equal(small.clips()) and again.clips().equal(small.clips())
-    kept = small.store['frames'] if method.startswith('david') else small   # david's clips are pieces of its videos
-    assert len(kept) == (12 if method == 'full' else 3)
-    rows = evaluate(back, test, 'ConvNet3D', quick, seeds=2, train=train, device='cpu')
-    assert [r['seed'] for r in rows] == [0, 1]
-    assert all(0 <= r['top1'] <= r['top5'] <= 1 and r['method'] == method for r in rows)
-    assert rows[0]['bytes'] == (tmp_path/'small.safetensors').stat().st_size
+    check_method(method, train, test)
+
+
+@pytest.mark.parametrize('method', list(methods))
+def test_every_method_keeps_the_videos_that_were_asked_for(data, method):
+    info  = methods.about(method)
+    small = condense(data[0], method, vpc=1, seed=1, device='cpu', **info.smoke_options())
+    cut   = small.codec.name == 'partition'   # its clips are pieces of its videos
+    videos = len(small.store['frames']) if cut else len(small)
+    assert videos == len(data[0]) if info.role == 'ceiling' else videos == len(data[0].classes)
+
+
+def test_every_method_says_what_tables_and_figures_need():
+    for method in methods:
+        info = methods.about(method)
+        assert info.family in families and info.family != 'other', method
+        assert info.label != method and ',' not in info.label, method
+    assert len({methods.about(o).label for o in methods}) == len(methods)
 
 
 def test_a_run_leaves_its_rows_and_a_table_is_made_of_them(data, tmp_path, monkeypatch):
@@ -38,7 +47,7 @@ def test_a_run_leaves_its_rows_and_a_table_is_made_of_them(data, tmp_path, monke
         run.save(rows)
         assert json.loads((tmp_path/method/'config.json').read_text())['point'] == run.point
     t = table('e98_flow', columns=('net', 'vpc'))
-    assert all(o in t.markdown for o in ('random', 'full', 'chance')) and len(read_rows('e98_flow')) == 5
+    assert all(o in t.markdown for o in ('Random', 'Full data', 'Chance')) and len(read_rows('e98_flow')) == 5
 
 
 def test_exported_clips_are_a_dataset_again(data, tmp_path):

@@ -246,7 +246,7 @@ def test_the_loss_is_a_warning_of_the_dataset(tmp_path):
     (tmp_path/'testlist01.txt').write_text('Punch/v_Punch_g01_c01.avi\n')
     with pytest.warns(UserWarning, match='1 entry without a file: Punch/v_Punch_g10_c01'):
         train,test = datasets['ucf101'](tmp_path, classes=('punch',), **small)
-    assert (len(train), len(test), train.classes) == (2, 1, ['Punch']) and 'v_Punch_g10_c01' in train.meta['note']
+    assert (len(train), len(test), train.classes) == (2, 1, ['Punch']) and 'v_Punch_g10_c01' in train.meta.source.note
 
 def test_many_files_are_listed_in_seconds(tmp_path):
     names = [f'c{c}/v{c}_{i}.avi' for c in range(50) for i in range(400)]

@@ -13,7 +13,7 @@ rooms = '''
     core show run data.listing data.video data.workers clips data.shapes data.archives data.download
     data.cache data.datasets storage.codecs storage.latents models.convnets models.backbones training.augment
     training.ensemble storage.latent_packing storage.video_codec selection.coreset
-    methods.distribution_matching selection.gumbel selection.saliency methods.gradient_matching
+    methods.registry methods.distribution_matching selection.gumbel selection.saliency methods.gradient_matching
     methods.teacher methods.trajectory_matching selection.training_dynamics methods.videocompressa
     methods.tsgf methods.dfs methods.david methods.vdsd methods.presets methods.condense evaluation.evaluate
     evaluation.redundancy reporting.tables evaluation.motion evaluation.set_distances reporting.published

@@ -13,9 +13,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..core import Registry
+from ..core import Registry, printable
 from .listing import class_finder, count_files, file_name, find_lists, loose_name, match_entries, parse_line
-from .listing import pick_classes, plain_lists, plain_stem, read_lines, read_table, same_class, scan, shown
+from .listing import pick_classes, plain_lists, plain_stem, read_lines, read_table, same_class, scan
 from .listing import split_role, train_names
 from ..run import as_path, data_dir
 
@@ -86,14 +86,14 @@ def lists(
         raise ValueError(f'{name} has no split {split!r}; it has {", ".join(map(repr, a.counts))}')
     files = scan(root, f'Expected: {a.layout}. {remedy(a)}')
     if not files.videos:
-        raise FileNotFoundError(f'there are no videos below {shown(root)}. {files.note()} Expected: {a.layout}. '
+        raise FileNotFoundError(f'there are no videos below {printable(root)}. {files.note()} Expected: {a.layout}. '
                                 f'{remedy(a)}'.replace('  ', ' '))
     names,train,test = a.read(root, split, lists, files.videos)
     keep = pick_classes(names, a.classes or None if classes is None else classes, f'class of {a.name}')
     l    = Lists(name, split, keep, [], [], others=dict(files.others))
     used = _sort_out(l, dict(train=train, test=test), files.videos, list(names), a.key)
     if not l.train and not l.test:
-        raise FileNotFoundError(f'none of the {len(l.missing)} listed clips is below {shown(root)}, '
+        raise FileNotFoundError(f'none of the {len(l.missing)} listed clips is below {printable(root)}, '
                                 f'e.g. {_few(l.missing[:1])}. It holds {len(files.videos)} videos, '
                                 f'e.g. {_few(files.videos[:1])}. Expected: {a.layout}. {remedy(a)}')
     l.note = _note(a, l, files, used, custom=classes is not None)
@@ -131,7 +131,7 @@ def remedy(a:Archive)->str:
 # %% ../../nbs/data/04_archives.ipynb #612bd0a1
 def _few(names, n=3):
     "The first of some names"
-    return ', '.join(map(shown, names[:n])) + (', …' if len(names) > n else '') or 'none'
+    return ', '.join(map(printable, names[:n])) + (', …' if len(names) > n else '') or 'none'
 
 def _note(a, l, files, used, custom):
     "Local counts beside the published ones, and what was left out"
@@ -194,10 +194,10 @@ def _read_ucf101(root, split, lists, videos):
         files = [[parse_line(l)[0] for l in read_lines(f[0])] for f in found]
         return ucf101_classes, *([(file_name(o), ucf_class(o)) for o in part] for part in files)
     if any(found) or lists is not None:
-        raise FileNotFoundError(f'no trainlist0{split}.txt and testlist0{split}.txt in {shown(lists or root)}')
+        raise FileNotFoundError(f'no trainlist0{split}.txt and testlist0{split}.txt in {printable(lists or root)}')
     train,test = group_split(videos, split)
     if not train + test:
-        raise FileNotFoundError(f'no video below {shown(root)} has a name like v_Punch_g01_c01, by which clips are '
+        raise FileNotFoundError(f'no video below {printable(root)} has a name like v_Punch_g01_c01, by which clips are '
                                 f'split where there are no list files; it holds {_few(videos)}. Expected: {ucf_layout}')
     return ucf101_classes, train, test
 
@@ -265,7 +265,7 @@ def _read_hmdb51(root, split, lists, videos):
     elif all(flat): train,test = plain_lists(*(o[0] for o in flat))
     else:
         raise FileNotFoundError(f'no split lists: expected testTrainMulti_7030_splits/<class>_test_split{k}.txt in '
-                                f'{shown(lists or root)}, or lists=folder')
+                                f'{printable(lists or root)}, or lists=folder')
     names = one_spelling(c for _,c in train + test)
     if split == 'vdsd': train = _all_but(test, videos, names)
     return names, train, test
@@ -283,7 +283,7 @@ def _read_jhmdb21(root, split, lists, videos):
     coded = coded_lists(find_lists(f'*_test_split{split}.txt', root, lists, ['splits']))
     if not coded:
         raise FileNotFoundError(f'no split lists: expected splits/<class>_test_split{split}.txt in '
-                                f'{shown(lists or root)}, or lists=folder')
+                                f'{printable(lists or root)}, or lists=folder')
     train,test = ([(name, c) for name,c,code in coded if code == want] for want in (1, 2))
     return one_spelling(c for _,c,_ in coded), train, test
 
@@ -343,9 +343,9 @@ def _read_kinetics400(root, split, lists, videos):
     train,test = part.get('train'), part.get('test')
     if not train or not test:
         raise FileNotFoundError('no annotations: expected train.csv and val.csv, or train/<class>/ and val/<class>/, '
-                                f'in {shown(lists or root)}')
+                                f'in {printable(lists or root)}')
     names = one_spelling(c for _,c in train + test)
-    if not names: raise ValueError(f'the lists in {shown(lists or root)} name neither classes nor numbers: each line '
+    if not names: raise ValueError(f'the lists in {printable(lists or root)} name neither classes nor numbers: each line '
                                    'should be class/file, or file and number')
     return names, train, test
 
@@ -364,11 +364,11 @@ def _read_ssv2(root, split, lists, videos):
     def load(*patterns):
         found = next((f[0] for p in patterns if (f := find_lists(p, root, lists, ['labels', 'annotations']))), None)
         if not found:
-            raise FileNotFoundError(f'no annotation {patterns[0]} (or {patterns[1]}) in {shown(lists or root)}. '
+            raise FileNotFoundError(f'no annotation {patterns[0]} (or {patterns[1]}) in {printable(lists or root)}. '
                                     + remedy(archives['ssv2']))
         try: return json.loads('\n'.join(read_lines(found)))
         except json.JSONDecodeError as e:
-            raise ValueError(f'{shown(found)} is not valid JSON ({e}); fetch it again') from None
+            raise ValueError(f'{printable(found)} is not valid JSON ({e}); fetch it again') from None
     label = load('something-something-v2-labels.json', 'labels.json')
     parts = [load(f'something-something-v2-{o}.json', f'{o}.json') for o in ('train', 'validation')]
     clean = lambda r: r['template'].replace('[', '').replace(']', '') if r.get('template') else None

@@ -18,8 +18,9 @@ from fastcore.basics import patch
 from .archives import archives, lists as archive_lists, remedy
 from .cache import cached_clips, file_facts, one_at_a_time, reader_key
 from ..clips import ClipSet
-from ..core import Registry, sub_seed
-from .listing import Files, class_finder, count_files, held_names, pick_classes, scan, shown, split_role
+from ..meta import Clips, Meta, Source
+from ..core import Registry, printable, sub_seed
+from .listing import Files, class_finder, count_files, held_names, pick_classes, scan, split_role
 from .listing import train_names
 from ..run import as_path, cache_dir, data_dir, digest
 from .shapes import render_shapes, shapes_version
@@ -37,7 +38,7 @@ class FolderTree:
         for folder,n in self.direct.items():
             while folder: self.below[folder] += n; folder = folder.rpartition('/')[0]
 
-    def where(self, folder)->str: return shown(self.files.root/folder)
+    def where(self, folder)->str: return printable(self.files.root/folder)
 
     def base(self)->str:
         "The folder that holds the classes or the split: a root with one folder alone is passed through"
@@ -75,7 +76,7 @@ def class_clips(
         if rest: by[name].append(o)
     wanted = pick_classes(by, classes)
     if empty := [c for c in wanted if not by[c]]:
-        raise ValueError(f'{tree.where(folder)}/{shown(empty[0])}: no videos in this class folder; put clips there, '
+        raise ValueError(f'{tree.where(folder)}/{printable(empty[0])}: no videos in this class folder; put clips there, '
                          f'remove it, or name the others by classes=. {tree.files.note()}'.strip())
     return [(o, c) for c in wanted for o in by[c]]
 
@@ -113,7 +114,7 @@ def hold_out(
             out.add(g)
     train,test = ([o for o in clips if (groups[o[0]] in out) == t] for t in (False, True))
     if lost := [c for c in by if c not in dict(map(reversed, train))]:
-        raise ValueError(f"class '{shown(lost[0])}' cannot be split: nothing is left of its {len(by[lost[0]])} clips "
+        raise ValueError(f"class '{printable(lost[0])}' cannot be split: nothing is left of its {len(by[lost[0]])} clips "
                          "to train on. It needs clips of two groups at least; add some, or make train/ and test/ "
                          "folders yourself")
     return train, test
@@ -144,7 +145,7 @@ def left_out(
     return [f'Without videos: {_listed(f"{o}/" for o in sorted(empty))}.'] if empty else [], lost
 
 def _listed(names, most=5):
-    names = [*map(shown, names)]
+    names = [*map(printable, names)]
     return ', '.join(names[:most]) + (f' and {len(names)-most} more' if len(names) > most else '')
 
 # %% ../../nbs/data/07_datasets.ipynb #88edaa26
@@ -165,7 +166,7 @@ def folder_lists(
         said = [f'There is no held-out folder: {share:.0%} of each class are held out.', *said]
     names = list(dict.fromkeys(c for _,c in train)) if classes is None else pick_classes({c for _,c in train}, classes)
     if strange := sorted({c for _,c in test} - {*names}):
-        raise ValueError(f"{tree.where('')}: class '{shown(strange[0])}' has test clips but none to train on; "
+        raise ValueError(f"{tree.where('')}: class '{printable(strange[0])}' has test clips but none to train on; "
                          'add some, or remove it')
     if lack := [c for c in names if c not in {c for _,c in test}]: said.append(f'Without test clips: {_listed(lack)}.')
     if lost: warnings.warn(f"{tree.where('')}: {' '.join(lost)}", stacklevel=2)
@@ -194,8 +195,8 @@ def _split_below(tree, base, classes):
     if not whole: return None
     wanted = pick_classes(parts, classes)
     if lack := [c for c in wanted if c not in whole]:
-        raise ValueError(f"{tree.where(base)}: class '{shown(whole[0])}' has a train and a test folder, class "
-                         f"'{shown(lack[0])}' has not; split it too, or name the others by classes=")
+        raise ValueError(f"{tree.where(base)}: class '{printable(whole[0])}' has a train and a test folder, class "
+                         f"'{printable(lack[0])}' has not; split it too, or name the others by classes=")
     train,test = ([(o, c) for c in wanted for o in tree.clips(parts[c][k][0])] for k in ('train', 'test'))
     used = [o[0] for c in whole for o in parts[c].values()]
     return train, test, left_out(tree, used, in_classes=False)
@@ -228,7 +229,7 @@ def narrow(
         own = by.get(c, [])
         least = min(len(by.get(o, [])) for o in classes)
         if n and len(own) < n:
-            raise ValueError(f"per_class={n}, but class '{shown(c)}' has {len(own)} clips to train on; "
+            raise ValueError(f"per_class={n}, but class '{printable(c)}' has {len(own)} clips to train on; "
                              f"ask for at most {least}")
         kept += [(o, c) for o in (spread(own, n, group) if n else sorted(own))]
     return kept
@@ -250,7 +251,7 @@ class Dataset:
         "The folder: `root`, or its name (or that of the whole that it is part of) under `data_dir()`"
         here = [as_path(root)] if root else [data_dir(o) for o in (self.name, self.within) if o]
         if found := next((o for o in here if o.is_dir()), None): return found
-        raise FileNotFoundError(f'{shown(here[0])}: no such folder. {self.get} '
+        raise FileNotFoundError(f'{printable(here[0])}: no such folder. {self.get} '
                                 f'(Pass root=, or set VCD_DATA to the folder that holds {self.name}/)')
 
     def __repr__(self): return f'Dataset {self.name}'
@@ -272,7 +273,7 @@ def __call__(self:Dataset,
     cache=None,                 # Folder of the caches; None for `cache_dir('clips')`
     group:str=None,             # Regular expression, as for `group_of`; None for the dataset's own
     reader:str='av',            # As for `read_frames`
-    damaged:str='refuse',       # 'refuse': damaged clips count as unreadable; 'keep': list them in `meta['damaged']`
+    damaged:str='refuse',       # 'refuse': damaged clips count as unreadable; 'keep': list them in `meta.source.damaged`
     max_pixels:int=max_pixels,  # Largest width × height of a video that is decoded; None for no limit
     timeout:float=20.,          # Seconds that a file may take
     mirrors:bool=None,          # Does a mirrored clip keep its class? None: as the dataset has it
@@ -285,43 +286,43 @@ def __call__(self:Dataset,
     reading = dict(frames=frames, size=size, sampling=sampling, interval=interval, seed=seed, reader=reader,
                    damaged=damaged, max_pixels=max_pixels)
     mirrors = self.mirrors if mirrors is None else mirrors
-    meta  = dict(dataset=self.name, split=split, note=note, per_class=per_class, **reader_key(**reading),
-                 **({} if mirrors else dict(mirrors=False)))
+    source  = Source(self.name, split, reading=reader_key(**reading) | dict(per_class=per_class), note=note,
+                     mirrors=mirrors)
     parts = dict(train=narrow(train, names, per_class, group), test=narrow(test, names))
     reading |= dict(timeout=timeout, workers=workers, bad=bad, cache=cache)
-    return tuple(read_set(root, clips, names, dict(meta, part=part), **reading) for part,clips in parts.items())
+    return tuple(read_set(root, clips, names, source.change(part=part), **reading) for part,clips in parts.items())
 
 # %% ../../nbs/data/07_datasets.ipynb #8a59e08b
 def _check_lists(root, names, train, test):
     "Say what is missing before anything is decoded"
     have = {c for _,c in train}
     if lost := [c for c in names if c not in have]:
-        raise ValueError(f"{shown(root)}: no clips to train on for {len(lost)} of {len(names)} classes, "
-                         f"'{shown(lost[0])}' first; complete the copy, or name the classes that it has by classes=")
+        raise ValueError(f"{printable(root)}: no clips to train on for {len(lost)} of {len(names)} classes, "
+                         f"'{printable(lost[0])}' first; complete the copy, or name the classes that it has by classes=")
     if not any(c in {*names} for _,c in test):
-        raise ValueError(f'{shown(root)}: no clips to test on; complete the copy')
+        raise ValueError(f'{printable(root)}: no clips to test on; complete the copy')
 
 # %% ../../nbs/data/07_datasets.ipynb #7405b55d
 def read_set(
     root,          # The dataset's folder
     clips:list,    # (path, class)
     classes:list,  # Names of the classes
-    meta:dict,     # What is known of the set: dataset, part, split
+    source:Source, # Where the clips come from: dataset, split, part
     **reading,     # As for `cached_clips`
 )->ClipSet:
     "The clips of a list as a `ClipSet`, with the name and the bytes of each"
     files  = file_facts(root, [o for o,_ in clips])
-    x,rows,bad,damaged = cached_clips(f"{meta['dataset']}-{meta['part']}", root, files, **reading)
+    x,rows,bad,damaged = cached_clips(f'{source.dataset}-{source.part}', root, files, **reading)
     number = {c: i for i,c in enumerate(classes)}
     labels = torch.tensor([number[clips[i][1]] for i in rows])
     lost   = [c for c in classes if number[c] not in {*labels.tolist()}]
-    if lost and meta['part'] == 'train':
-        raise ValueError(f"{root}: class '{lost[0]}' has no {meta['part']} clip that can be read; "
+    if lost and source.part == 'train':
+        raise ValueError(f"{root}: class '{lost[0]}' has no training clip that can be read; "
                          "replace its clips, or leave it out by classes=")
-    facts = dict(name=[files[i][0] for i in rows], bytes=[files[i][1] for i in rows])
-    named = lambda o: {files[i][0]: why for i,why in o.items()}
-    meta  = dict(meta, bad=named(bad), damaged=named(damaged), source_bytes=sum(facts['bytes']), clips=facts)
-    return ClipSet(dict(frames=x), labels, classes, meta=meta)
+    def named(found): return {files[i][0]: why for i,why in found.items()}
+    source = source.change(skipped=named(bad), damaged=named(damaged))
+    known  = Clips(name=[files[i][0] for i in rows], bytes=[files[i][1] for i in rows])
+    return ClipSet(dict(frames=x), labels, classes, meta=Meta(source, known))
 
 # %% ../../nbs/data/07_datasets.ipynb #8f00f1e2
 datasets = Registry('dataset', hint="(any folder of videos: datasets['folder'](root=…))")

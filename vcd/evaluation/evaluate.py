@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['recipes', 'test_samplings', 'recipe_for', 'scorer_of', 'all_frames', 'spread_frames', 'scored_frames', 'sample_like',
-           'evaluate', 'as_told', 'chance_row']
+           'evaluate', 'apply_training', 'chance_row']
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #d4104b0a
 from pathlib import Path
@@ -134,7 +134,7 @@ def evaluate(
     if len({*map(len, sets)}) > 1:
         return _apart(sets, test, seeds, checkpoint, net=net, recipe=recipe, train=train, device=device,
                       sampling=sampling)
-    r     = as_told(r, sets)
+    r     = apply_training(r, sets)
     r     = r.change(augment=suited(r.augment, *sets, *tests))
     names = dict(net=net if isinstance(net, str) else getattr(net, '__name__', str(net)),
                  recipe=recipe if isinstance(recipe, str) else 'custom')
@@ -151,12 +151,12 @@ def evaluate(
             for i,(s,f) in enumerate(zip(ens.seeds, facts))]
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #080c43b1
-def as_told(
+def apply_training(
     r:Recipe,   # How networks are trained
     sets:list,  # ClipSets, all to be trained on in the same way; if not, a ValueError
 )->Recipe:      # With the changes of these sets
-    "A recipe with what the sets bring in `meta['training']`"
-    brought = [o.meta.get('training', {}) for o in sets]
+    "A recipe with what the sets say in `meta.training`"
+    brought = [o.meta.training.changes() for o in sets]
     if any(o != brought[0] for o in brought):
         raise ValueError(f'the sets are to be trained on in different ways, {brought}; evaluate them one by one')
     return r.change(**brought[0])
@@ -183,11 +183,15 @@ def _facts(sets, test, train):
     "What is known of each set before any training"
     out = []
     for o in sets:
-        meta = {k: o.meta.get(k) for k in ('dataset', 'split', 'method', 'vpc', 'condense_s', 'condense_seed',
-                                           'condense_peak_mb', 'autoencoder')}
-        meta['training'] = ' '.join(f'{k}={v}' for k,v in o.meta.get('training', {}).items()) or None
-        out.append(dict(meta, frames=test.shape[0], kept_frames=o.shape[0], size=test.shape[-1],
-                        clips=len(o), **(storage(o, train) if train else {})))
+        source   = o.meta.source
+        making   = o.meta.making
+        codec    = getattr(o.codec, 'of', o.codec)
+        training = ' '.join(f'{k}={v}' for k,v in o.meta.training.changes().items())
+        facts    = dict(dataset=source.dataset, split=source.split, method=making.method, vpc=making.vpc,
+                        condense_s=making.seconds, condense_seed=making.seed, condense_peak_mb=making.peak_mb,
+                        autoencoder=codec.config.get('autoencoder'), training=training or None)
+        shape    = dict(frames=test.shape[0], kept_frames=o.shape[0], size=test.shape[-1], clips=len(o))
+        out.append(facts | shape | (storage(o, train) if train else {}))
     return out
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #b36a51ad
@@ -233,7 +237,7 @@ def chance_row(
 )->dict:           # A row
     "What guessing gives: one in `n_classes`, five in `n_classes` for top-5, and nothing stored"
     n     = len(test.classes)
-    known = {k: test.meta.get(k) for k in ('dataset', 'split')}
+    known = dict(dataset=test.meta.source.dataset, split=test.meta.source.split)
     nothing = dict(clips=0, values=0, values_ratio=0., bytes=0)
     return dict(known, method='chance', frames=test.shape[0], size=test.shape[-1], seed=0, device=None,
                 top1=1/n, top5=min(5, n)/n, **nothing)

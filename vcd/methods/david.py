@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['distances_to', 'ablations', 'distance', 'distance_per_feature', 'closeness', 'Policy', 'DavidRecipe',
-           'resolutions_of', 'side_by_side', 'Together', 'balanced', 'DAViD', 'david', 'draw_policy', 'group_means']
+           'resolutions_of', 'side_by_side', 'Together', 'balanced', 'DAViD', 'david', 'david_variant', 'draw_policy',
+           'group_means']
 
 # %% ../../nbs/methods/08_david.ipynb #5105d751
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from ..clips import ClipSet, fingerprint
 from ..storage.codecs import cut_videos, divisors
 from ..core import Registry, generator, pick_device, sub_seed
 from .distribution_matching import Matching, MatchRecipe, class_means, class_table, dm_loss, start_set
+from .registry import methods, variant_by
 from ..models.backbones import net_key
 from ..run import Job, digest
 from ..show import axes, plain_text
@@ -147,7 +150,7 @@ def side_by_side(
     first = torch.tensor([0]+[len(o.store['frames']) for o in sets]).cumsum(0).tolist()
     store = {k: torch.cat([o.store[k] for o in sets]) for k in sets[0].store}
     store['video'] = torch.cat([o.store['video']+n for o,n in zip(sets, first)])
-    return ClipSet(store, torch.cat([o.labels for o in sets]), sets[0].classes, sets[0].codec, sets[0].meta)
+    return sets[0].change(store=store, labels=torch.cat([o.labels for o in sets]))
 
 class Together(Matching):
     "Distribution matching of several small sets at once, each for itself, with the same networks and real clips"
@@ -209,8 +212,8 @@ class DAViD(Job):
         self.near   = Feed(train, self.device).clips   # on the device once, for all rounds
         self.shared = dict(seed=seed)                  # what a source of networks keeps
         self.inner  = self.environment()
-        self.seconds['policy' if self.searched else 'synthesis'] += (time.perf_counter()-begun
-                                                                     +self.inner.small.meta['start_s'])
+        cached = max(0., self.inner.small.meta.making.seconds-(time.perf_counter()-begun))
+        self.seconds['policy' if self.searched else 'synthesis'] += time.perf_counter()-begun+cached
 
     def __repr__(self):
         return f'DAViD of {self.vpc} videos a class, resolutions {self.choices}, update {self.done} of {self.total}'
@@ -303,7 +306,7 @@ def update(self:DAViD):
         raise
     self.done += 1
     # for a pool trained earlier
-    self.seconds['policy' if self.done <= self.searched else 'synthesis'] += self.shared.pop('owed', 0.)
+    self.seconds['policy' if self.done <= self.searched else 'synthesis'] += self.shared.pop('cached_seconds', 0.)
     self.history.append(self.inner.history[-1])
     if self.done <= self.searched and self.inner.done == self.recipe.early: self._judged()
     self.moving = False
@@ -360,16 +363,16 @@ def run(self:DAViD,
 
 @patch
 def extract(self:DAViD)->ClipSet:
-    "The small set as it is now, with what the agent saw and learned in its `meta`"
+    "The small set as it is now; `meta.making.details` has the resolutions and what the agent saw and learned"
     if self.searching: raise RuntimeError(f'{self!r} is still looking for resolutions; `run` it on')
     small = balanced(self.inner.extract()) if self.recipe.balance else self.inner.extract()
     digits = lambda o: [*map(digits, o)] if isinstance(o, list) else float(f'{o:.6g}')
     log    = [dict(o, rewards=digits(o['rewards'])) for o in self.log]
     policy = dict(search=self.recipe.search, choices=self.choices, log=log, q=digits(self.policy.q.tolist()),
                   at=self.policy.at.tolist())
-    spent  = dict(stage_s=dict(self.seconds), condense_s=sum(self.seconds.values()))
-    small.meta |= dict(spent, vpc=self.vpc, resolutions=self.resolutions, policy=policy)
-    return small
+    details = dict(resolutions=self.resolutions, policy=policy)
+    return small.change(meta=small.meta.made(vpc=self.vpc, seconds=sum(self.seconds.values()), stages=self.seconds,
+                                             details=details))
 
 # %% ../../nbs/methods/08_david.ipynb #92ffde83
 @delegates(DavidRecipe)
@@ -380,9 +383,29 @@ def david(
     device='auto',    # Where
     checkpoint=None,  # A file to go on from when interrupted
     **kwargs,         # Fields of `DavidRecipe`
-)->ClipSet:           # Codec `partition`; `meta` has resolutions, policy and stage_s
+)->ClipSet:           # Codec `partition`; `meta.making` has stages and, in details, resolutions and policy
     "Distribution matching at a temporal resolution that is learned for each class"
     return DAViD(train, vpc, DavidRecipe().change(**kwargs), seed, device).run(checkpoint).extract()
+
+# %% ../../nbs/methods/08_david.ipynb #01e23bd5
+def david_variant(
+    row:dict,      # A row of results
+    options:dict,  # Hyperparameters that made the row
+)->list:           # Words of the variant
+    "How the temporal resolution was found, where not by DAViD's search"
+    searched = row.get('variant')
+    if searched == 'none': options = dict(search='none', resolution=int(row['frames'])) | options
+    named = variant_by('search', 'init', 'store', 'resolution', 'opt')(row, options)
+    return [searched, *named] if searched in ('universal', 'balanced') else named
+
+def _smoke_david(steps):
+    return dict(steps=steps, batch=4, rounds=1+steps, actions=(2, 4), teaching=dict(epochs=steps, batch=6))
+
+_about_david = dict(family='matching', cite='Zhao et al., 2025', smoke=_smoke_david)
+methods.add('david', david, label='DAViD', featured=('',), variant=david_variant,
+            also_in=[('e32_david_ablation', dict(variant=('none', 'adaptive')))], **_about_david)
+methods.add('david_balanced', partial(david, balance=True), label='DAViD (balanced)',
+            also_in=[('e32_david_ablation', dict(variant='balanced'))], **_about_david);
 
 # %% ../../nbs/methods/08_david.ipynb #e5bed81e
 def draw_policy(
@@ -390,7 +413,7 @@ def draw_policy(
     most:int=14,    # Classes to show
 ):                  # A figure
     "Which resolution each class tried, and what the agent came to think of each"
-    p     = small.meta['policy']
+    p     = small.meta.making.details['policy']
     if p['search'] == 'none':
         raise ValueError('nothing was searched, so there is no policy to draw; its resolutions are in `meta`')
     grid  = p['search'] == 'grid'
@@ -401,7 +424,7 @@ def draw_policy(
     fig,ax = axes(1, 1 if grid else 2, size=(4 if grid else 6.4, 1.3+.2*len(names)))
     last  = ax[0,-1]
     fig.colorbar(last.imshow(value, aspect='auto', cmap='Greys'), ax=last)
-    given = [col[a] for a in small.meta['resolutions'][:len(names)]]
+    given = [col[a] for a in small.meta.making.details['resolutions'][:len(names)]]
     last.scatter(given, range(len(names)), s=60, facecolors='none', edgecolors='C3')
     last.set(xlabel='resolution', xticks=range(len(col)), xticklabels=list(col))
     last.set_title('reward' if grid else 'Q in the last state')

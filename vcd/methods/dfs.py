@@ -8,6 +8,7 @@ __all__ = ['apart', 'frame_products', 'mixing', 'key_products', 'less_cosine', '
 
 # %% ../../nbs/methods/07_dfs.ipynb #d5c49723
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from fastcore.basics import patch
@@ -18,6 +19,7 @@ from ..clips import ClipSet, pixel_std
 from ..storage.codecs import KeyFrames, interpolate
 from ..core import Registry, generator
 from .distribution_matching import Matching, MatchRecipe, matched
+from .registry import methods, variant_by
 from ..run import digest
 from ..show import axes, strip
 
@@ -241,23 +243,24 @@ def key(self:DFS)->str: return digest(match=Matching.key.fget(self), steps=self.
 
 @patch
 def extract(self:DFS)->ClipSet:
-    "The small set as it is now; what was inserted when is in its `meta`"
+    "The small set as it is now; `meta.making.details` says what was inserted when"
     small = Matching.extract(self)
     whole = {k: self.log[:, i].int().tolist() for i,k in enumerate(('update', 'video', 'time'))}
     parts = {k: [round(v, 3) for v in self.log[:, i].tolist()] for i,k in ((3, 'left'), (4, 'right'))}
-    small.meta |= dict(keys=self.store['counts'].tolist(), inserted=whole | parts)
-    return small
+    details = dict(keys=self.store['counts'].tolist(), inserted=whole | parts)
+    return small.change(meta=small.meta.made(details=details))
 
 # %% ../../nbs/methods/07_dfs.ipynb #389fed96
 def key_counts(
     small:ClipSet,  # What DFS made
 )->Tensor:          # (updates+1,N)
     "How many keys each video had, before the first update and after each"
-    m   = small.meta
-    now = torch.tensor(m['keys'])
-    new = torch.zeros(m['updates']+1, len(now), dtype=torch.long)
-    new.index_put_((torch.tensor(m['inserted']['update'], dtype=torch.long),
-                    torch.tensor(m['inserted']['video'], dtype=torch.long)), torch.tensor(1), accumulate=True)
+    made   = small.meta.making.details
+    now    = torch.tensor(made['keys'])
+    update = torch.tensor(made['inserted']['update'], dtype=torch.long)
+    video  = torch.tensor(made['inserted']['video'], dtype=torch.long)
+    new    = torch.zeros(made['updates']+1, len(now), dtype=torch.long)
+    new.index_put_((update, video), torch.tensor(1), accumulate=True)
     return now-new.sum(0) + new.cumsum(0)
 
 def show_keys(
@@ -290,3 +293,8 @@ def dfs(
     "Dynamic Frame Synthesis: distribution matching on key frames, more of them where lines fail"
     check_dfs(train.shape[0], DFSRecipe().change(**kwargs))
     return matched(DFS, train, vpc, seed, device, checkpoint, kwargs)
+
+# %% ../../nbs/methods/07_dfs.ipynb #61337ab4
+_about_dfs = dict(family='matching', cite='DFS, under review, 2025', smoke=lambda steps: dict(steps=steps, batch=4))
+methods.add('dfs', dfs, label='DFS', featured=('',), variant=variant_by('init', 'store', 'resolution', 'opt'), **_about_dfs)
+methods.add('dfs_adam', partial(dfs, opt='adam', lr=.1), label='DFS (Adam)', **_about_dfs);

@@ -7,7 +7,7 @@ __all__ = ['Siamese', 'stores', 'follow_size', 'sources', 'Draw', 'noise_every',
            'class_table', 'siamese_draw', 'siamese', 'class_sums', 'class_means', 'dm_loss', 'pixel_store',
            'latent_store', 'keyframe_store', 'partition_store', 'trained_fields', 'start_set', 'MatchRecipe',
            'clips_at_once', 'Matching', 'random_network', 'set_statistics', 'noise_batch', 'gap_measure', 'arrived',
-           'recipe_key', 'thinned', 'mean_gap', 'started', 'matched', 'dm']
+           'recipe_key', 'thinned', 'mean_gap', 'starting_set', 'matched', 'dm']
 
 # %% ../../nbs/methods/01_distribution_matching.ipynb #a4fe1e4f
 import copy, inspect, math, time
@@ -23,8 +23,10 @@ from torch import Tensor, nn
 
 from ..training.augment import STRATEGY, flip, transforms, unmirrored
 from ..clips import ClipSet, Pixels, denormalise, fingerprint, normalise
+from ..meta import Clips
 from ..storage.codecs import KeyFrames, Partition, even_times
 from ..core import Registry, Settings, autocast, generator, keep_freed_memory, pick_device, seeded
+from .registry import methods, variant_by
 from ..selection.coreset import check_vpc, selectors
 from ..storage.latents import encode_clips
 from ..models.backbones import net_key, new_net
@@ -104,7 +106,7 @@ stores = Registry('store', hint='(`import vcd.all` registers every store there i
 def pixel_store(clips, **how):
     "Every frame, float32, less the mean and over the deviation of ImageNet, as the rates of the papers mean it"
     codec = Pixels('normalised')
-    return ClipSet(codec.encode(clips.clips(), torch.float32), clips.labels, clips.classes, codec, clips.meta)
+    return clips.change(store=codec.encode(clips.clips(), torch.float32), codec=codec)
 
 @stores('latents')
 def latent_store(clips, autoencoder='taesd', device='auto', fallback=None, **how):
@@ -115,8 +117,7 @@ def latent_store(clips, autoencoder='taesd', device='auto', fallback=None, **how
 def keyframe_store(clips, frames=2, **how):
     "So many frames of each clip, evenly spread, the first and the last among them, and lines between"
     codec = KeyFrames(clips.shape[0])
-    return ClipSet(codec.encode(clips.clips(), at=even_times(clips.shape[0], frames)), clips.labels,
-                   clips.classes, codec, clips.meta)
+    return clips.change(store=codec.encode(clips.clips(), at=even_times(clips.shape[0], frames)), codec=codec)
 
 @stores('partition')
 def partition_store(clips, resolution=0, **how):
@@ -124,8 +125,9 @@ def partition_store(clips, resolution=0, **how):
     codec = Partition('normalised')
     each  = torch.as_tensor(resolution).long()
     store = codec.encode(clips.clips(), each[clips.hard.cpu()] if each.ndim else each)
-    meta  = {k: v for k,v in clips.meta.items() if k != 'clips'}   # of the videos; there may be more training clips
-    return ClipSet(store, clips.labels[store['video'].long()], clips.classes, codec, meta)
+    # names are of the videos; there may be more training clips
+    return clips.change(store=store, labels=clips.labels[store['video'].long()], codec=codec,
+                        meta=clips.meta.change(clips=Clips()))
 
 def trained_fields(
     small:ClipSet,  # Any set
@@ -143,21 +145,23 @@ def start_set(
     device='auto',        # Where a selector or an autoencoder works
     net=None,             # For selectors that look at features: whose; None for their default
     **how,                # What the store wants to know, as `autoencoder`
-)->ClipSet:               # `meta` has `init`, and `init_index` if of clips; ValueError: a class has fewer than `vpc`
+)->ClipSet:               # `meta.making` says init, init_index and seconds; ValueError: a class has fewer than `vpc`
     "A set of `vpc` clips a class to begin with"
     pick = selectors['random' if init in ('real', 'noise') else init]
     look = dict(net=net) if net and 'net' in inspect.signature(pick).parameters else {}
     check_vpc(train, vpc)
     start = time.perf_counter()
     idx,cost = pick(train, vpc, seed=seed, device=device, **look)
-    start_s  = max(0., cost.seconds-(time.perf_counter()-start))   # of a choice that was made before and kept
+    cached = max(0., cost.seconds-(time.perf_counter()-start))   # time of a choice that was made before counts too
     small = stores[store](train.take(idx), device=device, fallback=train, **how)
-    meta  = {k: v for k,v in small.meta.items() if k != 'clips'} | dict(start_s=start_s)
-    if init != 'noise':
-        return ClipSet(small.store, small.labels, small.classes, small.codec,
-                       meta | dict(init=init, init_index=idx.tolist()))
-    noise = {k: torch.randn(small.store[k].shape, generator=generator(seed, 'noise', k)) for k in trained_fields(small)}
-    return ClipSet({**small.store, **noise}, small.labels, small.classes, small.codec, meta | dict(init=init))
+    if init == 'noise':
+        noise = {k: torch.randn(small.store[k].shape, generator=generator(seed, 'noise', k))
+                 for k in trained_fields(small)}
+        small = small.change(store=small.store | noise)
+    meta = small.meta.change(clips=Clips())
+    meta = meta.made(init=init, init_index=[] if init == 'noise' else idx.tolist(),
+                     seconds=time.perf_counter()-start+cached)
+    return small.change(meta=meta)
 
 # %% ../../nbs/methods/01_distribution_matching.ipynb #880ca61e
 @dataclass(frozen=True)
@@ -262,7 +266,7 @@ class Matching(Job):
         self.opt   = optimisers[r.opt](self._groups(), r)
         self.scale = [max(1e-3, v.detach().abs().max().item()) for v in self.moved]
         self.chunk = r.chunk or clips_at_once(train.shape, self.device, getattr(small.codec, 'graph', 1))
-        self.mirrors  = train.meta.get('mirrors', True)   # does a mirrored clip keep its class?
+        self.mirrors  = train.meta.source.mirrors   # does a mirrored clip keep its class?
         self.strategy = r.strategy if self.mirrors else unmirrored(r.strategy)
         self.batch,self.gaps = r.batch,[]   # real clips of a class an update; the gap, every `gap_every` updates
         self.net = self.good = self._gap_of = None
@@ -644,12 +648,16 @@ def recipe_key(
 @patch
 def extract(self:Matching)->ClipSet:
     "The small set as it is now"
-    facts = dict(condense_s=self.seconds['run'], steps=self.done//self.outer, updates=self.done,
-                 loss=thinned(self.history))
-    if self.gaps: facts |= dict(gaps=self.gaps, gap_every=self.recipe.gap_every)
-    if not self.recipe.batch: facts |= dict(batch=self.batch)
-    return ClipSet(self._kept(), self.small.labels.cpu(), self.small.classes, self.small.codec,
-                   self.small.meta | facts)
+    begun   = self.small.meta.making.seconds or 0.
+    curves  = dict(loss=thinned(self.history))
+    details = dict(updates=self.done)
+    if self.gaps:
+        curves['gap'] = self.gaps
+        details['gap_every'] = self.recipe.gap_every
+    if not self.recipe.batch: details['batch'] = self.batch
+    meta = self.small.meta.made(seconds=begun+self.seconds['run'], steps=self.done//self.outer, curves=curves,
+                                details=details)
+    return self.small.change(store=self._kept(), labels=self.small.labels.cpu(), meta=meta)
 
 @patch
 def _kept(self:Matching): return {k: v.detach().cpu() for k,v in self.store.items()}
@@ -674,19 +682,15 @@ def mean_gap(
     return gap_measure(train, net, seeds, device, batch)(small)
 
 # %% ../../nbs/methods/01_distribution_matching.ipynb #303cf91e
-def started(
-    train,       # As for `start_set`, and so are the others
-    vpc,         # Clips per class
-    r,           # A recipe
-    seed,        # Of the start
-    device,      # Where
-    begin=None,  # As for `matched`
-)->tuple:        # The set, and the seconds that it took, now or when it was chosen
-    "A set to begin with, as a recipe says"
-    begin = begin or partial(start_set, net=r.net, **{k: getattr(r, k) for k in begins})
-    start = time.perf_counter()
-    small = begin(train, vpc, seed=seed, device=device)
-    return small, time.perf_counter()-start+small.meta.pop('start_s', 0.)
+def starting_set(
+    train:ClipSet,  # The whole set
+    vpc:int,        # Clips per class
+    r,              # A recipe with the fields of `begins`
+    seed:int,       # Seed of the start
+    device,         # Device to work on
+)->ClipSet:
+    "The set to begin with, as a recipe says"
+    return start_set(train, vpc, seed=seed, device=device, net=r.net, **{k: getattr(r, k) for k in begins})
 
 def matched(
     kind,        # `Matching`, or a class that is one
@@ -700,10 +704,9 @@ def matched(
 )->ClipSet:
     "Start, match, extract"
     r = kind.Recipe().change(**given)
-    small,begun = started(train, vpc, r, seed, device, begin)
+    small = begin(train, vpc, seed=seed, device=device) if begin else starting_set(train, vpc, r, seed, device)
     small = kind(train, small, r, seed, device).run(checkpoint=checkpoint).extract()
-    small.meta |= dict(vpc=vpc, condense_s=small.meta['condense_s']+begun)
-    return small
+    return small.change(meta=small.meta.made(vpc=vpc))
 
 # %% ../../nbs/methods/01_distribution_matching.ipynb #5475f007
 @delegates(MatchRecipe)
@@ -714,6 +717,16 @@ def dm(
     device='auto',    # Where
     checkpoint=None,  # A file to go on from when interrupted; it stays, so that more steps can follow
     **kwargs,         # Fields of `MatchRecipe`
-)->ClipSet:           # What the store keeps; `meta` has vpc, condense_s, steps and loss
+)->ClipSet:           # What the store keeps; `meta.making` has vpc, seconds, steps and curves of the loss
     "Distribution matching: class means of features of random networks"
     return matched(Matching, train, vpc, seed, device, checkpoint, kwargs)
+
+# %% ../../nbs/methods/01_distribution_matching.ipynb #b5db85b8
+_about_dm = dict(cite='Zhao and Bilen, WACV 2023', variant=variant_by('init', 'store', 'resolution', 'opt'),
+                 variant_families=[('store=latents', 'latents')])
+methods.add('dm', dm, family='matching', label='DM', featured=('',), **_about_dm,
+            smoke=lambda steps: dict(steps=steps, batch=4))
+methods.add('dm_trained', partial(dm, trained=10), family='matching', label='DM (trained networks)',
+            cite=_about_dm['cite'], smoke=lambda steps: dict(steps=steps, batch=4, trained=steps, pool=steps))
+methods.add('dm_latents', partial(dm, store='latents', opt='adam', lr=.05), family='latents', label='DM (latents)',
+            cite=_about_dm['cite'], smoke=lambda steps: dict(steps=steps, batch=4, autoencoder='tiny'));

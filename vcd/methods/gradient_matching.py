@@ -9,6 +9,7 @@ __all__ = ['gradient_distances', 'dc_loops', 'class_gradients', 'one_less_cosine
 
 # %% ../../nbs/methods/02_gradient_matching.ipynb #e753d7ef
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from ..training.augment import dsa
 from ..clips import ClipSet
 from ..core import Registry, autocast, generator, seeded
 from .distribution_matching import Draw, Matching, MatchRecipe, class_table, matched
+from .registry import methods, variant_by
 
 # %% ../../nbs/methods/02_gradient_matching.ipynb #c3424b10
 def class_gradients(
@@ -201,3 +203,10 @@ def dc(
 )->ClipSet:
     "Gradient matching: clips that teach what the real ones teach, layer by layer"
     return matched(GradientMatching, train, vpc, seed, device, checkpoint, kwargs)
+
+# %% ../../nbs/methods/02_gradient_matching.ipynb #eb377375
+methods.add('dc', dc, family='matching', label='DC', cite='Zhao, Mopuri and Bilen, ICLR 2021',
+            variant=variant_by('init', 'store', 'resolution', 'opt'),
+            smoke=lambda steps: dict(steps=steps, batch=4))
+methods.add('dsa', partial(dc, siamese='dsa'), family='matching', label='DSA', cite='Zhao and Bilen, ICML 2021',
+            smoke=lambda steps: dict(steps=steps, batch=4));

@@ -125,12 +125,15 @@ def train_pool(
     seed:int=None, # Of their weights and training; None for that of the job, or of the jobs that share the pool
     **how,         # Fields of their `Recipe`
 ):
-    "Give a job its pool of networks; seconds spent on it earlier are owed, those spent now are on the clock"
-    r,kept,start = job.recipe,job.shared,time.perf_counter()
+    "Give a job its pool of networks; the time that a cached pool once took counts as time of the job"
+    r,kept = job.recipe,job.shared
+    start  = time.perf_counter()
     seeds = [sub_seed(kept.get('seed', job.seed) if seed is None else seed, 'pool', i) for i in range(r.pool)]
     kept['pool'],cost = expert_nets(job.train, r.net, seeds, epochs, job.device, **how)
-    if not job.done:
-        job.seconds[job.stage] += (owed := max(0., cost.seconds-(time.perf_counter()-start))); kept['owed'] = owed
+    if job.done: return
+    cached = max(0., cost.seconds-(time.perf_counter()-start))   # what is spent now is on the job's clock already
+    job.seconds[job.stage] += cached
+    kept['cached_seconds'] = cached
 
 # %% ../../nbs/methods/03_teacher.ipynb #5e368a02
 def static_clips(

@@ -10,6 +10,7 @@ __all__ = ['tsgf_parts', 'labellings', 'ClipStats', 'clip_stats', 'slot_stats', 
 # %% ../../nbs/methods/06_tsgf.ipynb #f0387f31
 import copy, math
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +19,11 @@ from fastcore.meta import delegates
 from torch import Tensor, nn
 
 from ..training.augment import mixes
-from ..clips import ClipSet, fingerprint, normalise
+from ..clips import ClipSet, fingerprint, normalise, weight_entries
+from ..meta import Clips, Training
 from ..core import Registry, Settings, autocast, generator, keep_freed_memory, pick_device
-from .distribution_matching import class_table, clips_at_once, recipe_key, started, thinned, trained_fields
+from .distribution_matching import class_table, clips_at_once, recipe_key, starting_set, thinned, trained_fields
+from .registry import methods
 from ..models.backbones import new_net, nets
 from ..run import Job, digest
 from ..selection.saliency import SaliencyFilter
@@ -142,7 +145,7 @@ class TSGFRecipe(Settings):
     def filter(self): return SaliencyFilter.of(self)
     @property
     def mixing(self):
-        "How a network is to mix the clips, for `meta`"
+        "How a network is to mix the clips: fields of `Training`"
         how = {f.name: getattr(self, f.name)
                for f in fields(SaliencyFilter) if f.name != 'signed'} if self.mix == 'tsgf' else {}
         return dict(mix=self.mix, mix_how=how)
@@ -151,7 +154,7 @@ class TSGFRecipe(Settings):
 tsgf_parts = Registry('part of TSGF')   # Name: fields of `TSGFRecipe`
 tsgf_parts.update(bn=dict(mask='none', mix='none'), augment=dict(mask='none'), optimise=dict(mix='none'), tsgf={},
                   sre2l=dict(init='noise', mask='none', mix='none', bn=.01, first=10., jitter=4))
-tsgf_parts['taught'] = dict(steps=0, mask='none', mix='none', store='latents', labels='soft', temperature=1.)
+tsgf_parts['latents_soft_labels'] = dict(steps=0, mask='none', mix='none', store='latents', labels='soft', temperature=1.)
 tsgf_parts['sre2l_frames'] = tsgf_parts['sre2l'] | dict(net='ConvNet2D-BN')
 
 # %% ../../nbs/methods/06_tsgf.ipynb #d2feb959
@@ -163,24 +166,21 @@ def hard_labels(job, small): return small, job.recipe.mixing
 @labellings('live')
 def live_labels(job, small):
     "The teacher travels with the set"
-    weights = {f'teacher.{k}': v.detach().cpu() for k,v in job.net.state_dict().items()}
     how = job.recipe.mixing | dict(temperature=job.recipe.temperature, relabel=True)
-    return ClipSet({**small.store, **weights}, small.labels, small.classes, small.codec, small.meta), how
+    return small.change(store=small.store | weight_entries('teacher', job.net.state_dict())), how
 
 @labellings('soft')
 def soft_labels(job, small):
     "The teacher's answers to the clips as they are"
     y = (job.judge.logits(small)[0]/job.recipe.temperature).softmax(1)
-    return (ClipSet(small.store, y, small.classes, small.codec, small.meta),
-            job.recipe.mixing | dict(temperature=job.recipe.temperature))
+    return small.change(labels=y), job.recipe.mixing | dict(temperature=job.recipe.temperature)
 
 @labellings('frozen')
 def frozen_labels(job, small):
     "One mixed copy, and the teacher's answers to it"
     r = job.recipe
     x = mixes[r.mix](small.clips(), generator(job.seed, 'freeze'), **r.mixing['mix_how'])[0]
-    mixed,how = soft_labels(job, ClipSet(small.codec.encode(x, torch.float32), small.labels, small.classes,
-                                         small.codec, small.meta))
+    mixed,how = soft_labels(job, small.change(store=small.codec.encode(x, torch.float32)))
     return mixed, how | dict(mix='none', mix_how={})
 
 # %% ../../nbs/methods/06_tsgf.ipynb #6d4be021
@@ -444,15 +444,15 @@ def run(self:TSGF,
 def extract(self:TSGF)->ClipSet:
     "The small set as it is now, with its labels, and in its `meta` how to train on it"
     self.hire()
-    lines = {k: [float(f'{v:.6g}') for v in thinned([h[j] for h in self.history])] for j,k in enumerate(('ce', 'bn'))}
-    spent = dict(stage_s=dict(self.seconds), condense_s=sum(self.seconds.values()))
-    store = {k: v.detach().cpu() for k,v in self.store.items()}
-    plain = ClipSet(store, self.small.hard.cpu(), self.small.classes, self.small.codec, self.small.meta)
-    small,training = labellings[self.recipe.labels](self, plain)
-    # a teacher may be wrong about a clip; what it was made for is known
-    if small.soft: spent['clips'] = {'class': plain.hard.tolist()}
-    small.meta = small.meta | spent | dict(steps=self.done, curves=lines, teacher=self.recipe.net, training=training)
-    return small
+    curves = {k: [float(f'{v:.6g}') for v in thinned([h[j] for h in self.history])] for j,k in enumerate(('ce', 'bn'))}
+    store  = {k: v.detach().cpu() for k,v in self.store.items()}
+    plain  = self.small.change(store=store, labels=self.small.hard.cpu())
+    small,how = labellings[self.recipe.labels](self, plain)
+    # a teacher may be wrong about a clip; the class that it was made for is known
+    known = Clips(label=plain.hard.tolist() if small.soft else [])
+    meta  = small.meta.change(clips=known, training=Training(teacher=self.recipe.net, **how))
+    return small.change(meta=meta.made(seconds=sum(self.seconds.values()), stages=self.seconds, steps=self.done,
+                                       curves=curves))
 
 @delegates(TSGFRecipe)
 def tsgf(
@@ -462,13 +462,30 @@ def tsgf(
     device='auto',    # Where
     checkpoint=None,  # A file to go on from when interrupted
     **kwargs,         # Fields of `TSGFRecipe`
-)->ClipSet:           # With `training`, `teacher`, `curves` and `stage_s` in its `meta`
+)->ClipSet:           # `meta.training` says how to train on it; `meta.making` has stages and curves
     "Clips that a teacher takes for its training set, each frame moved as its saliency allows"
     r = TSGFRecipe().change(**kwargs)
     check_teacher(train, r)   # before anything is chosen by its features
-    small,begun = started(train, vpc, r, seed, device)
-    job = TSGF(train, small, r, seed, device).run(checkpoint=checkpoint)
-    job.seconds['synthesis'] += begun
+    start = starting_set(train, vpc, r, seed, device)
+    job   = TSGF(train, start, r, seed, device).run(checkpoint=checkpoint)
+    job.seconds['synthesis'] += start.meta.making.seconds
     small = job.extract()
-    small.meta |= dict(vpc=vpc)
-    return small
+    return small.change(meta=small.meta.made(vpc=vpc))
+
+# %% ../../nbs/methods/06_tsgf.ipynb #a8358d38
+def _smoke_tsgf(steps): return dict(steps=steps, teaching=dict(epochs=steps, batch=6))
+def _smoke_latents(steps): return dict(autoencoder='tiny', teaching=dict(epochs=steps, batch=6))
+def _ablation(variant): return [('e30_tsgf_ablation', dict(variant=variant))]
+
+methods.add('tsgf', tsgf, family='labels', label='TSGF', cite='TSGF, under review, 2025', featured=('',),
+            smoke=_smoke_tsgf, also_in=_ablation('TSGF'))
+methods.add('bn', partial(tsgf, **tsgf_parts['bn']), family='labels', label='BatchNorm matching', smoke=_smoke_tsgf,
+            also_in=_ablation('mask=none, mix=none'))
+_about_sre2l = dict(family='labels', cite='Yin, Xing and Shen, NeurIPS 2023', smoke=_smoke_tsgf)
+methods.add('sre2l', partial(tsgf, **tsgf_parts['sre2l']), label='SRe2L', **_about_sre2l)
+methods.add('sre2l_frames', partial(tsgf, **tsgf_parts['sre2l_frames']), label='SRe2L (frames)', **_about_sre2l)
+methods.add('latents_soft_labels', partial(tsgf, **tsgf_parts['latents_soft_labels']), family='labels',
+            label='Latents + soft labels', smoke=_smoke_latents,
+            also_in=_ablation('labels=soft, mix=none, steps=0, store=latents'))
+methods.add('random_live_labels', partial(tsgf, steps=0, mix='none'), family='labels', label='Random + live labels',
+            smoke=lambda steps: dict(teaching=dict(epochs=steps, batch=6)), also_in=_ablation('mix=none, steps=0'));

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 from ..clips import (ClipSet, SetError, check_decoded, check_names, check_number, check_tensor, codecs, denormalise,
                        normalise, whole_types)
+from ..meta import Meta
 from ..storage.codecs import take_rows
 from ..models.convnets import time_second
 from ..core import generator, seeded
 from ..selection.coreset import check_vpc, selectors
 from .gradient_matching import dc
 from .distribution_matching import Matching, MatchRecipe, matched
-from .trajectory_matching import TrajectoryMatching, TrajectoryRecipe
+from .registry import methods
+from .trajectory_matching import TrajectoryMatching, TrajectoryRecipe, smoke_mtt
 
 # %% ../../nbs/methods/09_vdsd.ipynb #15da820c
 def all_pairs(
@@ -99,13 +101,15 @@ def static_dynamic_set(
 )->ClipSet:                # vpc*images² clips a class
     "Images of every class, films of noise, and a convolution as torch begins it"
     if images < 1: raise ValueError(f'images={images}: a video has one image at least')
-    C,(T,_,h,w) = len(train.classes),train.shape
+    start = time.perf_counter()
+    C = len(train.classes)
+    T,_,h,w = train.shape
     with seeded(seed, 'join'): H = nn.Conv3d(4, 3, 3, padding=1)
     look  = static_images(train, vpc*images, static, seed, device, **(static_how or {}))
     films = torch.randn(C*vpc*images, T, 1, h, w, generator=generator(seed, 'films'))
     store = dict(static=look, dynamic=films, pair=all_pairs(C*vpc, images), weight=H.weight.detach(),
                  bias=H.bias.detach())
-    meta  = {k: v for k,v in train.meta.items() if k != 'clips'} | dict(init='noise')
+    meta  = Meta(train.meta.source).made(init='noise', seconds=time.perf_counter()-start)
     return ClipSet(store, torch.arange(C).repeat_interleave(vpc*images**2), train.classes, StaticDynamic(join), meta)
 
 # %% ../../nbs/methods/09_vdsd.ipynb #10a17fde
@@ -139,3 +143,13 @@ def mtt_vdsd(
 )->ClipSet:           # Codec `static_dynamic`
     "VDSD by trajectory matching"
     return _vdsd(TrajectoryMatching, train, vpc, seed, device, checkpoint, kwargs)
+
+# %% ../../nbs/methods/09_vdsd.ipynb #e1649fb3
+def _smoke_dm(steps): return dict(steps=steps, batch=4, static='frames', images=1)
+def _smoke_trajectories(steps): return smoke_mtt(steps) | dict(lr=.02, images=1, static_how=dict(steps=steps, batch=4))
+
+_about_vdsd = dict(family='matching', cite='Wang et al., CVPR 2024')
+methods.add('dm+vdsd', partial(dm_vdsd, opt='adam', lr=.02), label='DM+VDSD', featured=('',), smoke=_smoke_dm,
+            **_about_vdsd)
+methods.add('mtt+vdsd', partial(mtt_vdsd, opt='adam', lr=.02), label='MTT+VDSD', smoke=_smoke_trajectories,
+            **_about_vdsd);

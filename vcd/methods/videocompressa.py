@@ -9,6 +9,7 @@ __all__ = ['adam_rows', 'LatentTable', 'CompressaRecipe', 'Compression', 'videoc
 import math, tempfile, time
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 
 import psutil, torch
 import torch.nn.functional as F
@@ -17,8 +18,9 @@ from fastcore.meta import delegates
 from torch import Tensor
 
 from ..training.augment import augments
-from ..clips import ClipSet, fingerprint
+from ..clips import ClipSet, fingerprint, weight_entries
 from ..core import Settings, autocast, generator, keep_freed_memory, pick_device, progress, seeded
+from .registry import methods
 from ..selection.coreset import check_vpc, frame_repeats, selectors
 from ..selection.gumbel import LatentScorer, expected_frames, final_frames, fixed_frames, frame_selectors
 from ..selection.gumbel import straight_through, tau_at
@@ -301,7 +303,7 @@ def update(self:Compression,
     for o in self.opts: o.step()
     self.done += 1
     self.history.append(dict(loss=loss.sum().item()/len(i), train_top1=hits.float().mean().item(),
-                             doubt=spread.exp().mean().item(), mse=error.mean().item()))
+                             perplexity=spread.exp().mean().item(), mse=error.mean().item()))
     self.moving = False
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #0311a810
@@ -377,25 +379,23 @@ def extract(self:Compression)->ClipSet:
     store = dict(latents=torch.cat(out), times=torch.cat(times).int(), **decoder_tensors(self.ae),
                  **self._scorer_tensors())
     codec = Latents(self.ae.name, self.train.shape[-2:], arch=getattr(self.ae, 'arch', None))
-    small = ClipSet(store, self.train.labels, self.train.classes, codec, self.train.meta)
+    small = self.train.change(store=store, codec=codec)
     if r.packing != 'none': small = repack(small, r.packing)
     self.seconds['extract'] = time.perf_counter()-start
-    small.meta = small.meta | self._facts()
-    return small
+    return small.change(meta=small.meta.made(**self._making()))
 
 @patch
 def _scorer_tensors(self:Compression):
-    return {f'scorer.{k}': v.detach().cpu() for k,v in self.scorer.state_dict().items()} if self.learns else {}
+    return weight_entries('scorer', self.scorer.state_dict()) if self.learns else {}
 
 @patch
-def _facts(self:Compression):
+def _making(self:Compression):
     "What the set says of how it was made"
-    curve = [{k: sum(o[k] for o in part)/len(part) for k in part[0]}
-             for n in range(0, self.done, self.per_unit) if (part := self.history[n:n+self.per_unit])]
-    note = {'autoencoder_note': self.ae.note} if hasattr(self.ae, 'note') else {}
-    spent = dict(condense_s=sum(self.seconds.values()), stage_s=dict(self.seconds))
-    return dict(method='videocompressa', vpc=None, autoencoder=self.ae.name, **spent, by_pass=curve,
-                steps=self.done/self.per_unit, **note)
+    passes = [self.history[n:n+self.per_unit] for n in range(0, self.done, self.per_unit)]
+    curves = {k: [sum(o[k] for o in part)/len(part) for part in passes] for k in (self.history[0] if passes else ())}
+    note   = dict(autoencoder_note=self.ae.note) if hasattr(self.ae, 'note') else {}
+    return dict(seconds=sum(self.seconds.values()), stages=self.seconds, steps=self.done/self.per_unit, curves=curves,
+                details=note)
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #363adb15
 @delegates(CompressaRecipe)
@@ -417,5 +417,22 @@ def videocompressa(
         train = train.take(index)
     small = Compression(train, r, seed, device).run(checkpoint=checkpoint).extract()
     if index is not None:
-        small.meta |= dict(vpc=vpc, index=index.tolist(), condense_s=small.meta['condense_s']+cost.seconds)
+        seconds = small.meta.making.seconds+cost.seconds
+        small   = small.change(meta=small.meta.made(vpc=vpc, index=index.tolist(), seconds=seconds))
     return small
+
+# %% ../../nbs/methods/05_videocompressa.ipynb #c2d702c7
+def _kept_frames(row, options):
+    "The number of frames kept of each video"
+    return [f"K={row['kept_frames']:g}"] if row.get('kept_frames') else []
+
+_compressa = dict(family='latents', variant=_kept_frames, cite='Wang et al., 2025',
+                  smoke=lambda steps: dict(frames=2, steps=steps, autoencoder='tiny'))
+_four_steps = dict(steps=4, select='gumbel', options="{'precision': 'bfloat16'}")
+methods.add('videocompressa', videocompressa, label='VideoCompressa', featured=('K=4',),
+            also_in=[('e22_steps', _four_steps)], **_compressa)
+methods.add('videocompressa_fast', partial(videocompressa, hard=True, mix='latents', scorer='clips'),
+            label='VideoCompressa (fast)', **_compressa)
+_faithful = dict(select='uniform', task=0., fidelity=1., lr_latents=.03, steps=12, packing='int8')
+methods.add('videocompressa_faithful', partial(videocompressa, **_faithful), label='VideoCompressa (faithful)',
+            **_compressa);

@@ -38,8 +38,10 @@ def storage(
     train:ClipSet,  # What it was made from
 )->dict:            # values, values_ratio, float32_mb, bytes, source_ratio, shared_bytes
     "What a set costs, counted four ways"
-    values,whole = stored_values(small),len(train)*math.prod(train.shape)
-    source,size  = sum(train.meta.get('clips', {}).get('bytes', [])),file_bytes(small)
+    values = stored_values(small)
+    whole  = len(train)*math.prod(train.shape)
+    source = sum(train.meta.clips.bytes)
+    size   = file_bytes(small)
     shared = getattr(small.codec, 'shared_bytes', lambda: 0)()
     return dict(values=values, values_ratio=values/whole, float32_mb=values*4/2**20, bytes=size,
                 source_ratio=size/source if source else None, shared_bytes=shared)
@@ -53,7 +55,7 @@ def recode(self:ClipSet,
     "The decoded clips, stored as pixels of another type"
     codec = Pixels(space)
     with torch.no_grad(): store = codec.encode(self.clips(), dtype)
-    return ClipSet(store, self.labels, self.classes, codec, self.meta)
+    return self.change(store=store, codec=codec)
 
 # %% ../../nbs/storage/00_codecs.ipynb #611503d9
 @codecs('picked')
@@ -102,7 +104,7 @@ def pick(self:ClipSet,
     # frames of picked frames: one list of numbers
     codec = self.codec if isinstance(self.codec, Picked) else Picked(self.codec)
     if codec is self.codec: at = self.store['pick'].cpu().gather(1, at.long())
-    return ClipSet(dict(self.store, pick=at.contiguous()), self.labels, self.classes, codec, self.meta)
+    return self.change(store=dict(self.store, pick=at.contiguous()), codec=codec)
 
 # %% ../../nbs/storage/00_codecs.ipynb #88907b36
 @patch

@@ -21,6 +21,7 @@ from torch import Tensor
 from ..clips import (ClipSet, DamagedClip, SetError, check_decoded, check_names, check_number, check_tensor, codecs,
                        draw_clips, limits)
 from .codecs import file_bytes
+from ..meta import Clips
 from ..core import Registry, generator
 from .latents import psnr
 from ..show import encode
@@ -286,7 +287,8 @@ class Trials:
             for n,i in enumerate(own):
                 store['place'][i.cpu()] = torch.stack([torch.full((len(i),), n), torch.arange(len(i))], 1).int()
         t,_,h,w = x.shape[1:]
-        return ClipSet(store, c.labels.cpu(), c.classes, Video(c.shape, (t, h, w), self.codec, crf, self.fps), c.meta)
+        codec = Video(c.shape, (t, h, w), self.codec, crf, self.fps)
+        return c.change(store=store, labels=c.labels.cpu(), codec=codec)
 
 def _bytes(b): return torch.frombuffer(bytearray(b), dtype=torch.uint8) if b else torch.zeros(0, dtype=torch.uint8)
 
@@ -343,8 +345,8 @@ class _Plan:
         if vpc not in self.kept:
             idx = self.pick(self.train, vpc, self.seed).cpu().sort().values
             idx = idx[self.train.hard.cpu()[idx].argsort(stable=True)]
-            self.kept[vpc] = self.train.take(idx)
-            self.kept[vpc].meta['index'] = idx.tolist()
+            kept = self.train.take(idx)
+            self.kept[vpc] = kept.change(meta=kept.meta.made(index=idx.tolist()))
         return self.kept[vpc]
 
 def _steps(n, shares, step=2):
@@ -357,8 +359,8 @@ def room(self:_Plan, vpc):
     c = self.chosen(vpc)
     bare = dict(bits=_bytes(b''), sizes=torch.zeros(len(c), dtype=torch.int32),
                 header=torch.zeros(50, dtype=torch.uint8))
-    return (self.budget-file_bytes(ClipSet(bare, c.labels, c.classes,
-                                           Video(c.shape, (99, 999, 999), self.codec, 99.75), c.meta)))/len(c)
+    empty = c.change(store=bare, codec=Video(c.shape, (99, 999, 999), self.codec, 99.75))
+    return (self.budget-file_bytes(empty))/len(c)
 
 @patch
 def best(self:_Plan, vpc):
@@ -410,14 +412,14 @@ def fit_budget(
     floor:float=26., # PSNR in dB, at the size of training, that clips should not fall below
     pick=None,       # From `train`, `vpc` and `seed` to indices; None for `draw_clips`
     probe:int=32,    # Clips in the sample
-)->ClipSet:          # `meta['movies']` says budget, floor and PSNR reached
+    reserve:int=0,   # Bytes of the budget that the rest of the file's header will take
+)->ClipSet:          # `meta.making.details` says budget, floor and the PSNR that was reached
     "Real clips as compressed video, as good and as many as a number of bytes holds"
-    said  = dict(movies=dict(budget=int(budget), floor=floor, psnr=99.99))   # in the file, so it is counted
-    # fifty bytes of names a clip; `index` says which they are
-    known = {k: v for k,v in train.meta.items() if k != 'clips'}
-    if train.soft: known['clips'] = {'class': train.hard.tolist()}   # a teacher may be wrong about a clip
-    train = ClipSet(train.store, train.labels, train.classes, train.codec, known | said)
-    plan  = _Plan(train, budget, seed, codec, sizes, frames, pick, probe)
+    # names would take fifty bytes a clip, and `index` says which clips they are; a teacher may be wrong about a clip
+    known = Clips(label=train.hard.tolist() if train.soft else [])
+    said  = dict(budget=int(budget), floor=floor, psnr=99.99)   # in the file, so its size is counted
+    train = train.change(meta=train.meta.change(clips=known).made(details=said))
+    plan  = _Plan(train, budget-reserve, seed, codec, sizes, frames, pick, probe)
     most  = torch.bincount(train.hard, minlength=len(train.classes)).min().item()
     if not 1 <= (vpc or 1) <= most:
         raise ValueError(f'vpc={vpc}: the smallest class has {most} clips; leave empty classes out')
@@ -429,18 +431,20 @@ def fit_budget(
             if got: flattery = max(flattery, plan.best(v)[0]-got[0])
             most = v-1
     if got: return _named(got)
-    raise ValueError(_too_small(plan, vpc or 1))
+    raise ValueError(_too_small(plan, vpc or 1, reserve))
 
 # %% ../../nbs/storage/03_video_codec.ipynb #3b71ab03
 def _named(got):
     dB,_,small = got
-    small.meta = {**small.meta, 'movies': dict(small.meta['movies'], psnr=round(min(dB, 99.99), 2))}
-    return small
+    return small.change(meta=small.meta.made(details=dict(psnr=round(min(dB, 99.99), 2))))
 
-def _too_small(plan, vpc):
-    "What the least is that would do"
-    (size,t),crf = min(plan.forms),plan.crfs[-1]
+def _too_small(plan, vpc, reserve):
+    "The error of a budget that holds no set: the smallest one that does"
+    size,t     = min(plan.forms)
+    lo,hi,step = find_coder(plan.codec).crfs
+    crf   = lo+step*int((hi-lo)/step)   # as `_fill` writes it
     trial = Trials(plan.chosen(vpc), plan.codec, size, t)
     least,video = min((file_bytes(o), len(o.store['bits'])) for o in (trial(crf), trial(crf, True)))
-    return (f"{plan.budget} bytes do not hold {vpc} clip{'s'*(vpc > 1)} a class; the least is {least} bytes, "
-            f'with {t} frames of height {size} at CRF {crf}, of which {least-video} are labels, places and header')
+    clips = 'clip' if vpc == 1 else 'clips'
+    return (f'{plan.budget+reserve} bytes do not hold {vpc} {clips} a class; the least is {least+reserve} bytes, '
+            f'with {t} frames of height {size} at CRF {crf:g}, of which {least+reserve-video} are labels and header')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['optimisers', 'schedules', 'Ensemble', 'channels_innermost', 'Feed', 'Recipe', 'standardise_batch', 'suited',
-           'built_teacher', 'teacher_of', 'check_field', 'check_training', 'member_loss', 'fit', 'accuracy']
+           'built_teacher', 'teacher_of', 'check_training', 'member_loss', 'fit', 'accuracy']
 
 # %% ../../nbs/training/01_ensemble.ipynb #d4573d7e
 import copy, math, time
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from .augment import augments, mixes, without_flip
-from ..clips import (ClipSet, SetError, check_number, denormalise, fingerprint, meta_checks, networks, normalise,
-                       weights_of)
+from ..clips import (ClipSet, SetError, check_number, denormalise, fingerprint, networks, normalise,
+                       training_checks, weights_of)
 from ..core import (Registry, Settings, autocast, generator, keep_freed_memory, kernels, measure, pick_device,
-                      precisions, progress, quickest, seeded)
+                      progress, quickest, seeded)
 from ..models.backbones import net_name, new_net
 from ..run import as_path, digest, load_state, remove_abandoned, save_state
 
@@ -219,8 +219,9 @@ def suited(
     augment:str,  # A name in `augments`
     *sets,        # ClipSets
 )->str:
-    "The augmentation, without flips where a mirrored clip changes its class: `meta['mirrors']` is False"
-    return augment if all(o.meta.get('mirrors', True) for o in sets) else without_flip.get(augment, augment)
+    "The augmentation, without flips where a mirrored clip changes its class: `meta.source.mirrors` is False"
+    if all(o.meta.source.mirrors for o in sets): return augment
+    return without_flip.get(augment, augment)
 
 class _Batches:
     "The members' batches: indices in each one's own order, clips augmented by each one's own stream"
@@ -279,9 +280,9 @@ def batch(self:_Batches, i, idx):
 def built_teacher(
     clips:ClipSet,  # A set that carries a teacher
 )->nn.Module:       # With weights of its own; a SetError where the set does not name it
-    "The network that `meta['teacher']` names"
-    name = clips.meta.get('teacher')
-    if not isinstance(name, str): raise SetError("meta['teacher'] has to name it")
+    "The network that `meta.training.teacher` names"
+    name = clips.meta.training.teacher
+    if name is None: raise SetError('meta.training.teacher has to name it')
     return new_net(name, len(clips.classes), clips.shape)
 
 def teacher_of(
@@ -302,45 +303,24 @@ def _answer(teacher, x, r):
     return (z.float()/r.temperature).softmax(-1)
 
 # %% ../../nbs/training/01_ensemble.ipynb #5d374429
-_known = dict(opt=optimisers, schedule=schedules, augment=augments, test_augment=augments, mix=mixes,
-              standardise=('none', 'batch'), precision=precisions)   # values of the fields that are names
-_lowest = dict(epochs=1, batch=1, test_batch=1, test_passes=1, nets=1, temperature=1e-3)   # of the others 0
-
-def check_field(
-    name:str,  # A field of `Recipe`, as a header gives it
-    v,         # Its value there
-):
-    "A SetError unless a recipe can have this value"
-    default = vars(Recipe()).get(name)
-    if default is None: raise SetError(f"meta['training'] has '{name}'; it may have {', '.join(vars(Recipe()))}")
-    fits = not isinstance(default, (bool, str, dict)) or isinstance(v, type(default))
-    if not fits or name in _known and v not in _known[name]:
-        of = f"one of {', '.join(_known[name])}" if name in _known else f'of type {type(default).__name__}'
-        raise SetError(f"meta['training']['{name}'] is {v!r:.40}; it has to be {of}")
-    if isinstance(default, (bool, str, dict)): return
-    high = 1 if name == 'smoothing' else 10**6
-    check_number(v, f"meta['training']['{name}']", _lowest.get(name, 0), high, whole=isinstance(default, int))
-
-@meta_checks('training')
 def check_training(
-    clips:ClipSet,  # A set with `meta['training']`
+    clips:ClipSet,  # A set with `meta.training`
 ):
     "A SetError unless networks can be trained as the set says"
-    brought = clips.meta['training']
-    if not isinstance(brought, dict): raise SetError("meta['training'] has to be a dict")
-    for k,v in brought.items(): check_field(k, v)
-    r = Recipe().change(**brought)
-    if r.relabel and not weights_of(clips, 'teacher'): raise SetError('labels are to be asked of a teacher it lacks')
-    try: _try_recipe(r, clips.shape[0])
+    said = clips.meta.training
+    if said.temperature is not None:
+        check_number(said.temperature, 'meta.training.temperature', 1e-3, 10**6, whole=False)
+    if said.relabel and not weights_of(clips, 'teacher'):
+        raise SetError('meta.training.relabel is true, but the set has no weights of a teacher')
+    if said.mix in (None, 'none'): return
+    for k,v in said.mix_how.items():
+        if not isinstance(v, str): check_number(v, f'meta.training.mix_how.{k}', -1000, 1000, whole=False)
+    few = torch.zeros(2, min(clips.shape[0], 16), 3, 8, 8)
+    try: mixes[said.mix](few, generator(0, 'try'), **said.mix_how)
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError) as e:
-        raise SetError(f"meta['training'] cannot be carried out ({e})") from None
+        raise SetError(f'meta.training.mix cannot be carried out ({e})') from None
 
-def _try_recipe(r, frames):
-    "Build the optimiser, mix two small clips"
-    optimisers[r.opt]([torch.zeros(1, requires_grad=True)], r)
-    for k,v in r.mix_how.items():
-        if not isinstance(v, str): check_number(v, k, -1000, 1000, whole=False)
-    if r.mix != 'none': mixes[r.mix](torch.zeros(2, min(frames, 16), 3, 8, 8), generator(0, 'try'), **r.mix_how)
+training_checks.append(check_training)
 
 # %% ../../nbs/training/01_ensemble.ipynb #54d2fd50
 @patch

@@ -1,0 +1,71 @@
+"The checks of `vcd.dev.checks` on this checkout, and that a built wheel and sdist hold every module"
+import re, shutil, subprocess, sys, tarfile, zipfile
+
+import pytest
+
+from vcd.dev import checks
+from vcd.run import home
+
+def test_pages_import_only_earlier_pages(): checks.check_layers()
+
+def test_contracts_of_import_linter(): checks.check_import_linter()
+
+def test_ruff(): checks.check_ruff()
+
+def test_vcd_is_what_the_notebooks_export(): checks.check_export()
+
+def test_readme_is_made_from_the_index(): checks.check_readme()
+
+def test_images_of_the_readme_exist():
+    images = re.findall(r'!\[[^\]]*\]\(([^)]+)\)', (home()/'README.md').read_text(encoding='utf-8'))
+    local  = [o for o in images if not o.startswith('http')]
+    assert images and not [o for o in local if not (home()/o).is_file()]
+
+def test_continuous_check_runs_what_the_readme_says(): checks.check_commands()
+
+@pytest.mark.skipif(not shutil.which('git') or not (home()/'.git').exists(), reason='not a checkout of git')
+def test_no_lock_file_is_tracked():
+    tracked = subprocess.run(['git', 'ls-files'], cwd=home(), capture_output=True, text=True, check=True).stdout
+    assert not [o for o in tracked.splitlines() if o.endswith('.lock')]
+    ignored = ['git', 'check-ignore', '-q', 'outputs/rows/.e10_methods.csv.lock']
+    assert subprocess.run(ignored, cwd=home()).returncode == 0, '.gitignore does not list the lock files of rows'
+
+@pytest.mark.parametrize('rule', list(checks.rules))
+def test_pages(rule): checks.check_pages(only=[rule])
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    "Paths of a wheel and an sdist, built in a copy of the checkout"
+    root = home()
+    tmp  = tmp_path_factory.mktemp('build')
+    copy = tmp/'copy'
+    copy.mkdir()
+    for name in 'settings.ini setup.py README.md LICENSE MANIFEST.in'.split(): shutil.copy(root/name, copy)
+    for name in ('vcd', 'nbs', 'tests'):
+        shutil.copytree(root/name, copy/name, ignore=shutil.ignore_patterns('__pycache__', '.*'))
+    command = [sys.executable, '-m', 'build', '--no-isolation', '--wheel', '--sdist', '--outdir', tmp/'dist']
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    wheel, = (tmp/'dist').glob('*.whl')
+    sdist, = (tmp/'dist').glob('*.tar.gz')
+    return wheel, sdist
+
+def modules(): return {str(o.relative_to(home())) for o in (home()/'vcd').rglob('*.py')}
+
+def test_wheel(built):
+    wheel,_ = built
+    with zipfile.ZipFile(wheel) as z:
+        names = z.namelist()
+        entry_points, = [o for o in names if o.endswith('entry_points.txt')]
+        metadata,     = [o for o in names if o.endswith('METADATA')]
+        commands = z.read(entry_points).decode()
+        headers  = z.read(metadata).decode().split('\n\n')[0]
+    assert wheel.name.startswith('video_condensation-') and modules() <= set(names)
+    assert 'vcd-mill = vcd.dev.sweep:main' in commands and 'vcd-test = vcd.dev.checks:main' in commands
+    assert 'Name: video-condensation' in headers and 'example.org' not in headers
+
+def test_sdist(built):
+    _,sdist = built
+    with tarfile.open(sdist) as t: names = {o.split('/', 1)[-1] for o in t.getnames()}
+    others = {'settings.ini', 'README.md', 'LICENSE', 'nbs/00_core.ipynb', 'nbs/data/00_listing.ipynb'}
+    assert sdist.name.startswith('video_condensation-') and modules() | others <= names
