@@ -1,7 +1,7 @@
-"""Small inputs from public reports, and what is made of them: `python tests/reported_cases.py FOLDER`
+"""Check small inputs from public reports: `python tests/reported_cases.py FOLDER`
 
-FOLDER holds one folder an input (`01_valid`, `03_streams`, …); those that are there are tried, one line each. The tests
-make inputs of the same kinds themselves (`test_lists.py`, `test_damaged.py`): this is for files that came from outside.
+FOLDER has one folder per input (`01_valid`, `03_streams`, …); each one that exists is checked and gets a line. Tests
+make inputs of the same kinds themselves (`test_lists.py`, `test_damaged.py`); this command is for the original files.
 """
 import argparse, sys, time
 from pathlib import Path
@@ -13,27 +13,27 @@ from vcd.data.archives import lists
 from vcd.data.datasets import folder_lists
 from vcd.data.video import probe, read_clip
 
-cases = {}   # Name of a folder: (what should come out, function of the folder to what does)
+cases = {}   # Name of a folder: the expected result, and a function that computes the result from the folder
 
 def case(name, want):
-    "Enter a check for the folder `name`"
-    def enter(f):
+    "Register a function as the check of the folder `name`"
+    def register(f):
         cases[name] = want,f
         return f
-    return enter
+    return register
 
 def clips(folder):
-    "Numbers of train and test clips of a folder of videos"
+    "Numbers of training and test clips in a folder of videos"
     train,test,*_ = folder_lists(folder)
     return len(train),len(test)
 
 def listed(name, folder, official=None, **how):
-    "Numbers of train, test and missing clips by official lists"
+    "Numbers of training, test and missing clips according to official lists"
     found = lists(name, folder, lists=official, **how)
     return len(found.train),len(found.test),len(found.missing)
 
 def disc(path):
-    "Largest difference of the width and height of the bright disc, over some frames, in pixels of 120"
+    "Largest difference between width and height of the bright disc over some frames, in pixels of 120"
     frames = read_clip(path, 8, 120, 'uniform').astype(int)
     bright = frames.max(1) - frames.min(1) > 60
     if not bright.any(): bright = frames.mean(1) > 128
@@ -58,14 +58,14 @@ case('14_midgop', 30)(lambda folder: probe(folder/'starts_in_the_middle.ts').fra
 
 @case('03_streams', True)
 def same_stream(folder):
-    "Is the stream that is probed the one that is read, and no picture repeated?"
+    "Whether the stream that is probed is the one that is read, and no frame is repeated"
     files = sorted(folder.iterdir())
     moves = [np.ptp(read_clip(o, 4, 32, 'uniform').astype(int), axis=0).max() > 0 for o in files]
     return all(moves) and all(probe(o).frames > 1 for o in files)
 
 @case('04_mirror', 4)
 def mirrored(folder):
-    "How many of the orientations differ from what is stored"
+    "Number of orientations that differ from the stored frame"
     read = {o.stem: read_clip(o, 1, None, 'uniform')[0] for o in folder.iterdir()}
     as_stored = read.pop('stored')
     return sum(o.shape != as_stored.shape or not np.array_equal(o, as_stored) for o in read.values())
@@ -75,7 +75,7 @@ def round_disc(folder): return max(map(disc, folder.iterdir())) <= 4
 
 @case('06_long', True)
 def cost_of_length(folder):
-    "Does a film of ten times the frames take less than four times the time?"
+    "Whether a video with ten times the frames takes less than four times as long"
     def seconds(o):
         start = time.perf_counter()
         read_clip(o, 8, 64, 'uniform')
@@ -86,16 +86,19 @@ def cost_of_length(folder):
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument('folder', type=Path)
-    folder,wrong = p.parse_args(argv).folder,0
-    there = [o for o in cases if (folder/o).is_dir()]
-    if not there: p.error(f'{folder} holds none of {", ".join(cases)}')
-    for name in there:
-        want,f = cases[name]
-        try: got = f(folder/name)
+    folder = p.parse_args(argv).folder
+    found  = [o for o in cases if (folder/o).is_dir()]
+    wrong  = 0
+    if not found: p.error(f'{folder} has none of {", ".join(cases)}')
+    for name in found:
+        want,check = cases[name]
+        try: got = check(folder/name)
         except Exception as e: got = f'{type(e).__name__}: {e}'
-        wrong += got != want
-        print(f"{'right' if got == want else 'WRONG'}  {name:20} {got}" + f', should be {want}'*(got != want))
-    print(f'{len(there)-wrong} of {len(there)} right')
+        if got == want: print(f'right  {name:20} {got}')
+        else:
+            wrong += 1
+            print(f'WRONG  {name:20} {got}, should be {want}')
+    print(f'{len(found)-wrong} of {len(found)} right')
     return int(wrong > 0)
 
 if __name__ == '__main__': sys.exit(main())

@@ -1,5 +1,5 @@
-"The cache of decoded clips under everything that can interrupt it"
-import errno, os, shutil, signal, subprocess, sys
+"The cache of decoded clips: interruptions, full disks, damaged files, several processes"
+import errno, itertools, os, shutil, signal, subprocess, sys
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def check(built):
     assert np.abs(x.float().mean((1, 2, 3, 4)).numpy() - (20*np.arange(N) + 10)).max() < 3
 
 def reader(monkeypatch, before=lambda k: None):
-    "The real reader, with something done before each clip is handed on; gives the list of what it was asked for"
+    "Call `before` ahead of each clip that the reader yields; returns the list of requested paths"
     real,asked = cache.read_clips,[]
     def read(paths, **kw):
         asked.extend(paths)
@@ -65,14 +65,14 @@ print('sum', int(x.sum()), flush=True)
 '''
 
 def start(root, end=-1, how='SIGKILL', pause=0.):
-    "Another process that builds the same cache, and at clip `end` meets its own"
+    "Another process that builds the same cache and sends itself the signal `how` at clip `end`"
     code = child.format(root=str(root), reading=reading, end=end, how=how, pause=pause)
     return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             text=True, env=dict(os.environ, VCD_QUIET='0'))
 
 
 @pytest.mark.parametrize('how,code', [('SIGKILL', -signal.SIGKILL), ('SIGINT', -signal.SIGINT)])
-def test_ended_build_goes_on(root, monkeypatch, how, code):
+def test_interrupted_build_is_continued(root, monkeypatch, how, code):
     p = start(root, 5, how); p.communicate()
     assert p.returncode == code
     asked = reader(monkeypatch)
@@ -80,7 +80,7 @@ def test_ended_build_goes_on(root, monkeypatch, how, code):
     assert len(asked) == N-5
 
 
-def test_ctrl_c_keeps_what_is_in(root, monkeypatch):
+def test_ctrl_c_keeps_the_clips_that_are_read(root, monkeypatch):
     def interrupt(k):
         if k == 7: signal.raise_signal(signal.SIGINT)
     with monkeypatch.context() as m:
@@ -99,7 +99,7 @@ def test_two_processes_at_once(root):
     assert sum('waiting for it' in e for e in err) <= 1 and len({o.split()[-1] for o in out}) == 1
 
 
-def test_waiting_says_so_and_takes_over_from_the_dead(root, monkeypatch, capfd):
+def test_waiting_is_reported_and_a_killed_build_is_taken_over(root, monkeypatch, capfd):
     p = start(root, 5, pause=.3)
     for _ in range(2): assert p.stdout.readline() == 'clip\n'
     asked = reader(monkeypatch)
@@ -113,11 +113,13 @@ def test_full_disk(root, monkeypatch, tmp_path):
     real,written = cache._write,[]
     def write(file, at, data):
         if len(written) == 4: raise OSError(errno.ENOSPC, 'No space left on device')
-        written.append(at); real(file, at, data)
+        written.append(at)
+        real(file, at, data)
     with monkeypatch.context() as m:
-        m.setattr(cache, '_write', write); m.setattr(cache.ClipCache, 'every', 0)
+        m.setattr(cache, '_write', write)
+        m.setattr(cache.ClipCache, 'every', 0)
         with pytest.raises(OSError, match='the disk is full.*call again to go on'): build(root)
-    assert not list(tmp_path.rglob('whole.json')), 'not mistaken for whole'
+    assert not list(tmp_path.rglob('whole.json')), 'taken for complete'
     asked = reader(monkeypatch)
     check(build(root))
     assert len(asked) == N-4
@@ -130,10 +132,10 @@ def test_full_disk_found_only_by_fsync(root, monkeypatch):
         with pytest.raises(OSError, match='the disk is full'): build(root)
     asked = reader(monkeypatch)
     check(build(root))
-    assert len(asked) == N, 'bytes that never reached the disk are not vouched for'
+    assert len(asked) == N, 'bytes that never reached the disk count as written'
 
 
-def test_short_writes_are_followed_up(tmp_path):
+def test_short_writes_are_completed(tmp_path):
     class Slow:
         def __init__(self, f): self.f,self.seek = f,f.seek
         def write(self, data): return self.f.write(data[:7])
@@ -176,7 +178,7 @@ def test_cut_frames_are_noticed(root, monkeypatch, tmp_path):
     assert len(asked) == N
 
 
-def test_damaged_note_is_named(root, tmp_path):
+def test_damaged_note_is_reported(root, tmp_path):
     build(root)
     next(tmp_path.rglob('whole.json')).write_text('{')
     with pytest.raises(ValueError, match='whole.json is not valid JSON.*delete it'): build(root)
@@ -184,20 +186,22 @@ def test_damaged_note_is_named(root, tmp_path):
 
 def test_key(root, monkeypatch, tmp_path):
     build(root)
-    shutil.copytree(root, tmp_path/'moved')   # with times, as mv and rsync -a
+    shutil.copytree(root, tmp_path/'moved')   # keeps the times of the files, as mv and rsync -a do
     asked = reader(monkeypatch)
     check(build(tmp_path/'moved'))
-    assert not asked, 'a dataset may be moved'
-    build(root, sampling='interval', seed=1); build(root, size=8); build(root, interval=2, seed=3)
-    assert len(asked) == 2*N, 'start and interval are no part of uniform sampling'
+    assert not asked, 'a moved dataset is read again'
+    build(root, sampling='interval', seed=1)
+    build(root, size=8)
+    build(root, interval=2, seed=3)
+    assert len(asked) == 2*N, 'seed and interval do not change uniform sampling'
     one = tmp_path/'moved/a/00.mp4'
     os.utime(one, ns=(0, one.stat().st_mtime_ns+1))
     build(tmp_path/'moved')
-    assert len(asked) == 3*N, 'a file that changed makes another cache'
+    assert len(asked) == 3*N, 'a changed file needs another cache'
 
 
 def test_damage_is_remembered_when_a_build_is_interrupted(root, monkeypatch):
-    "Marks of clips that were in before the interruption are in the note of the sealed cache"
+    "Damage found before the interruption is in the note of the complete cache"
     real = cache.read_clips
     def read(paths, marks, **kw):
         for k,x in real(paths, marks=marks, **kw):
@@ -212,13 +216,14 @@ def test_damage_is_remembered_when_a_build_is_interrupted(root, monkeypatch):
     assert damaged == {0: 'a frame is damaged'} and rows == list(range(N)) and not bad
 
 
-def test_key_names_the_reader_and_what_shapes_the_clips():
+def test_key_depends_on_the_reader_and_on_the_shape_of_the_clips():
     how = dict(frames=4, size=8, sampling='uniform', interval=4, seed=0, reader='av', damaged='refuse', max_pixels=100)
-    keys = [cache.reader_key(**dict(how, **o)) for o in ({}, dict(reader='decord'), dict(damaged='keep'), dict(max_pixels=9))]
-    assert keys[0]['reader'] == 'av' and all(a != b for i,a in enumerate(keys) for b in keys[:i])
+    changes = {}, dict(reader='decord'), dict(damaged='keep'), dict(max_pixels=9)
+    keys = [cache.reader_key(**(how | o)) for o in changes]
+    assert keys[0]['reader'] == 'av' and all(a != b for a,b in itertools.combinations(keys, 2))
 
 
 def test_folder_that_cannot_be_written(root, tmp_path, monkeypatch):
-    (tmp_path/'file').write_text('in the way')
+    (tmp_path/'file').write_text('not a folder')
     monkeypatch.setenv('VCD_CACHE', str(tmp_path/'file'/'cache'))
     with pytest.raises(OSError, match='Point VCD_CACHE or cache= to a folder that can be'): build(root)

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from tiny import few, quick
-from vcd.all import condense, chance_row, datasets, evaluate, families, methods, read_rows, storage, table
+from vcd.all import condense, chance_row, datasets, evaluate, methods, read_rows, storage, table
 from vcd.dev.method_check import check_method
+from vcd.methods.registry import families
 from vcd.run import Run
 
 

@@ -1,4 +1,4 @@
-"Folders and list files as people have them: every clip is found, or what is left out is counted and named"
+"Folders and list files in many forms: every clip is found, and every file that is left out is counted and reported"
 import json, os, time, warnings
 
 import av
@@ -38,7 +38,7 @@ def test_split_folders(tmp_path, train, test):
         train,test,classes,note = folder_lists(split(tmp_path, train, test))
     assert (len(train), len(test), classes, note) == (10, 4, ['run', 'walk'], '')
 
-def test_test_goes_before_val_and_the_other_is_named(tmp_path):
+def test_test_is_preferred_to_val_and_the_other_is_reported(tmp_path):
     split(split(tmp_path, 'train', 'Val'), 'train', 'Test', held=1)
     with pytest.warns(UserWarning, match=r'Not used: Val/ \(4 files\)'): train,test,_,note = folder_lists(tmp_path)
     assert (len(train), len(test)) == (10, 2) and 'Val/ (4 files)' in note
@@ -75,7 +75,9 @@ def encode(path, format=None):
             with av.open(str(path), 'w', format=format) as out:
                 s = out.add_stream(codec, rate=25)
                 s.width,s.height,s.pix_fmt = 64,48,formats.get(codec, 'yuv420p')
-                for i in range(4): out.mux(s.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40*i, np.uint8), 'rgb24')))
+                for i in range(4):
+                    frame = np.full((48, 64, 3), 40*i, np.uint8)
+                    out.mux(s.encode(av.VideoFrame.from_ndarray(frame, 'rgb24')))
                 out.mux(s.encode())
             return probe(path).frames
         except (av.FFmpegError, ValueError): pass
@@ -83,7 +85,7 @@ def encode(path, format=None):
 
 @pytest.mark.parametrize('ending', sorted(video_endings))
 def test_probe_reads_what_counts_as_a_video(tmp_path, ending):
-    "By its own container where FFmpeg writes it, else another's: the ending does not matter to a reader"
+    "In its own container if FFmpeg writes it, else in another: a reader does not look at the ending"
     assert encode(tmp_path/f'a{ending}') == 4 and scan(tmp_path).videos == [f'a{ending}']
     os.rename(tmp_path/f'a{ending}', tmp_path/f'b{ending.upper()}')
     assert scan(tmp_path).videos == [f'b{ending.upper()}'] and probe(tmp_path/f'b{ending.upper()}').frames == 4
@@ -96,7 +98,8 @@ def test_endings_that_are_not_known(tmp_path):
 
 def test_nothing_is_dropped_without_being_counted(tmp_path):
     touch(split(tmp_path, 'train', 'test'), 'train/1.mp4', 'top.mp4', 'test/run/deep/er/x.mp4', 'other/a/b/c.mp4')
-    with pytest.warns(UserWarning, match='In no class folder, so not used: 2 files') as seen: train,test,*_ = folder_lists(tmp_path)
+    with pytest.warns(UserWarning, match='In no class folder, so not used: 2 files') as seen:
+        train,test,*_ = folder_lists(tmp_path)
     assert len(train) == 10 and len(test) == 5 and 'other/ (1 file)' in str(seen[0].message)
 
 def test_one_folder_around_all(tmp_path):
@@ -119,7 +122,8 @@ def odd_name(tmp_path):
 
 def test_names_that_are_not_utf8(tmp_path, odd_name):
     root = tmp_path/odd_name
-    touch(root, *(f'{odd_name}/{odd_name}{i}.mp4' for i in range(5)), *(f'b/{i}.mp4' for i in range(5)), f'b/x{odd_name}')
+    touch(root, *(f'{odd_name}/{odd_name}{i}.mp4' for i in range(5)))
+    touch(root, *(f'b/{i}.mp4' for i in range(5)), f'b/x{odd_name}')
     with pytest.warns(UserWarning, match='no ending: 1'): train,test,classes,note = folder_lists(root)
     assert (len(train), len(test)) == (8, 2) and odd_name in classes and note.encode()
     (root/f'b/x{odd_name}').unlink()
@@ -140,14 +144,15 @@ def test_names_that_are_not_utf8_are_read(tmp_path, odd_name):
 def test_lists_with_names_that_are_not_utf8(tmp_path, odd_name):
     root = touch(tmp_path, f'run/{odd_name}.avi', 'run/b.avi')
     for k,o in (('train', odd_name), ('val', 'b')):
-        (tmp_path/f'hmdb51_{k}_split_1_videos.txt').write_bytes(os.fsencode(f'run/{o}.avi 1\nrun/{odd_name}{o}.avi 1\n'))
+        lines = f'run/{o}.avi 1\nrun/{odd_name}{o}.avi 1\n'
+        (tmp_path/f'hmdb51_{k}_split_1_videos.txt').write_bytes(os.fsencode(lines))
     l = lists('hmdb51', root)
     assert l.train == [(f'run/{odd_name}.avi', 0)] and l.test == [('run/b.avi', 0)]
     assert len(l.missing) == 2 and repr(l).encode()
 
 def test_home_and_colons(tmp_path, monkeypatch):
-    split(tmp_path/'mine', 'train', 'test'); split(tmp_path/'2024-05-01T12:30', 'train', 'test')
-    monkeypatch.setenv('HOME', str(tmp_path)); monkeypatch.setenv('USERPROFILE', str(tmp_path))
+    for name in ('mine', '2024-05-01T12:30'): split(tmp_path/name, 'train', 'test')
+    for name in ('HOME', 'USERPROFILE'): monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert count('~/mine') == count('2024-05-01T12:30') == [10, 4]
     assert datasets['folder'].find('~/mine') == tmp_path/'mine'
@@ -211,13 +216,15 @@ def test_a_column_that_is_not_there(tmp_path, heads, lost):
         lists('kinetics400', touch(tmp_path, 'abc.mp4'))
 
 def test_rows_that_lack_something_are_counted(tmp_path):
-    (tmp_path/'train.csv').write_text('label,youtube_id,time_start,time_end\nyoga,abc,10,20\nyoga,abc\n,abc,1,2\nyoga,x,a,b\n')
-    (tmp_path/'val.csv').write_text('label,youtube_id,time_start,time_end\nyoga,abc,50,60\n')
+    head = 'label,youtube_id,time_start,time_end\n'
+    (tmp_path/'train.csv').write_text(head + 'yoga,abc,10,20\nyoga,abc\n,abc,1,2\nyoga,x,a,b\n')
+    (tmp_path/'val.csv').write_text(head + 'yoga,abc,50,60\n')
     l = lists('kinetics400', touch(tmp_path, f'{FIRST}.mp4', f'{SECOND}.mp4'))
     assert l.unused == {'not understood': ['train.csv line 3', 'train.csv line 4', 'train.csv line 5']}
     assert '3 entries not understood: train.csv line 3' in l.note
 
-@pytest.mark.parametrize('line', ['{}.avi 1', '{}.avi;1', '{}.avi\t1', '{}.avi, 1', '"{}.avi" 1', '{}.mp4.avi 1', '{} 1'])
+@pytest.mark.parametrize('line', ['{}.avi 1', '{}.avi;1', '{}.avi\t1', '{}.avi, 1', '"{}.avi" 1', '{}.mp4.avi 1',
+                                  '{} 1'])
 def test_lines(tmp_path, line):
     names = [f'Handstand Pushups/v a;-), {k}' for k in 'xy']
     for k,o in zip(('train', 'val'), names):
@@ -226,14 +233,16 @@ def test_lines(tmp_path, line):
     assert l.missing == [] and (len(l.train), len(l.test)) == (1, 1) and l.classes == ['Handstand Pushups']
 
 def test_vdsd_never_trains_on_a_test_clip(tmp_path):
-    for k,o in (('train', 'run/a.avi'), ('val', 'run/b.avi')): (tmp_path/f'hmdb51_{k}_split_1_videos.txt').write_text(o)
+    for k,o in (('train', 'run/a.avi'), ('val', 'run/b.avi')):
+        (tmp_path/f'hmdb51_{k}_split_1_videos.txt').write_text(o)
     l = lists('hmdb51', touch(tmp_path, 'Run/A.mp4', 'Run/B.mp4', 'more/Run/B.avi', 'Run/c.avi'), 'vdsd')
     assert l.train == [('Run/A.mp4', 0), ('Run/c.avi', 0)] and l.test == [('Run/B.mp4', 0)] and not l.both
 
 def test_ssv2_annotations_with_a_mark_and_gaps(tmp_path):
-    for name,o in {'labels': {'Moving something': '0'},
-                   'train': [dict(id='1', template='Moving [something]'), dict(id='2'), dict(id='3', template='Eating')],
-                   'validation': [dict(id='4', template='moving [something]')]}.items():
+    train = [dict(id='1', template='Moving [something]'), dict(id='2'), dict(id='3', template='Eating')]
+    files = dict(labels={'Moving something': '0'}, train=train,
+                 validation=[dict(id='4', template='moving [something]')])
+    for name,o in files.items():
         (tmp_path/f'{name}.json').write_text('\ufeff' + json.dumps(o), encoding='utf-8')
     l = lists('ssv2', touch(tmp_path, *(f'v/{i}.webm' for i in range(1, 6))))
     assert l.train == [('v/1.webm', 0)] and l.test == [('v/4.webm', 0)]

@@ -1,17 +1,16 @@
-"The command that tries inputs from outside says what is right, and what is not"
+"The command that checks inputs from public reports tells right results from wrong ones"
 from reported_cases import main
 
-
-def make(folder, train, held):
-    "Empty files, so many of two classes in `train/` and in `valid/`"
-    for part,n in (('train', train), ('valid', held)):
+def make(folder, train, held_out):
+    "Empty files of two classes: so many in `train/` and in `valid/`"
+    for part,n in (('train', train), ('valid', held_out)):
         for i in range(n):
-            to = folder/part/('run', 'walk')[i % 2]
-            to.mkdir(parents=True, exist_ok=True)
-            (to/f'{i}.mp4').touch()
+            label = 'walk' if i % 2 else 'run'
+            path  = folder/part/label/f'{i}.mp4'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
 
-
-def test_right_and_wrong_are_told_apart(tmp_path, capsys):
+def test_right_and_wrong_results(tmp_path, capsys):
     make(tmp_path/'right/01_valid', 10, 4)
     make(tmp_path/'wrong/01_valid', 8, 4)
     assert main([str(tmp_path/'right')]) == 0

@@ -1,14 +1,14 @@
-"Work that is killed and started again ends as if nothing had happened: each kind of long work a few times"
+"Work that is killed and started again gives the same result: each kind of long work a few times"
 import os, subprocess, sys
 from pathlib import Path
 
 import pytest
 
-# one of every class of long work, and one that has no checkpoint
+# one of each kind of long work, and one without a checkpoint
 works = 'evaluate dm dc mtt dfs david tsgf videocompressa forgetting'.split()
 
-@pytest.mark.skipif(not hasattr(os, 'fork'), reason='the work is forked, so that a kill costs little')
-def test_killed_work_goes_on_to_the_same_bits():
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='the work runs in forked processes')
+def test_killed_work_ends_with_the_same_bits():
     script = Path(__file__).with_name('kills.py')
     done = subprocess.run([sys.executable, script, '--method', ','.join(works), '--small', '--kills', '3'],
                           capture_output=True, text=True)

@@ -32,7 +32,8 @@ def points_of(names):
     "Finished points under the given names of methods, the settings of one written as options"
     movies,soft = names
     settings = dict(epochs=18, batch=16, schedule='cosine', precision='bfloat16')
-    return [dict(method='random', vpc=1), dict(method='random', vpc=5), dict(method=movies, vpc=0, options=dict(bytes=90000)),
+    return [dict(method='random', vpc=1), dict(method='random', vpc=5),
+            dict(method=movies, vpc=0, options=dict(bytes=90000)),
             dict(method=movies, vpc=0, options=dict(bytes=12345)),
             dict(method=soft, vpc=0, options=dict(bytes=300000, teaching=settings))]
 
@@ -42,8 +43,9 @@ def test_a_sweep_skips_every_finished_point_after_the_migration(tmp_path, monkey
     for given in points_of(('movies', 'movies_taught')):
         params = resolve(parameters('e10_methods'), given)
         stored = params | dict(experiment='e10_methods', device='a processor', options=str(params['options']),
-                               vpc=params['vpc'] or 9, point=point_id('e10_methods', **params))   # 9: what the bytes hold
-        save_rows([stored | dict(seed=seed, top1=.1 + .1*seed) for seed in range(2)], outputs('rows', 'e10_methods.csv'))
+                               vpc=params['vpc'] or 9, point=point_id('e10_methods', **params))   # 9 fit into the bytes
+        rows   = [stored | dict(seed=seed, top1=.1 + .1*seed) for seed in range(2)]
+        save_rows(rows, outputs('rows', 'e10_methods.csv'))
     old = read_rows('e10_methods')
 
     write_page(tmp_path, before.replace('out:str', added.strip() + '\nout:str'))

@@ -46,7 +46,7 @@ def checkout(tmp_path, monkeypatch):
 
 def names(folder): return {o.name for o in Path(folder).iterdir() if o.name[0] != '.'}
 
-def wait_for_start(checkout, seconds):
+def wait_for_start(checkout, seconds=300):
     "Wait until the notebook of a slow run has written its file"
     end = time.monotonic() + seconds
     while not list(checkout.glob('outputs/runs/e99_toy/*/began')) and time.monotonic() < end: time.sleep(.05)
@@ -108,9 +108,9 @@ def test_command(checkout):
 def test_ctrl_c_and_resume(checkout):
     code = "from vcd.dev.sweep import main; import sys; sys.exit(main(['e99_toy', 'method=slow', 'vpc=1,2']))"
     p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True, start_new_session=True)
-    wait_for_start(checkout, 60)
+    wait_for_start(checkout)
     p.send_signal(signal.SIGINT)
-    output,_ = p.communicate(timeout=30)
+    output,_ = p.communicate(timeout=60)
     assert p.returncode == 130 and 'e99_toy: 1 stopped, 1 to do' in output
     assert 'the same call again runs the points that are left' in output
     folder, = checkout.glob('outputs/runs/e99_toy/*')
@@ -123,7 +123,7 @@ def test_killed_between_the_rows_and_the_end(checkout):
     write(checkout/'nbs'/'exp'/'e99_toy.ipynb', parameters, body, last)
     code = "from vcd.dev.sweep import sweep; sweep('e99_toy', dict(vpc=2))"
     p = subprocess.Popen([sys.executable, '-c', code], start_new_session=True)
-    wait_for_start(checkout, 120)
+    wait_for_start(checkout)
     p.kill()
     p.wait()
     folder, = checkout.glob('outputs/runs/e99_toy/*')

@@ -75,7 +75,7 @@ class Source(Part):
     dataset:str | None     = None                          # Name in `datasets`
     split:str | int | None = None                          # Which of the dataset's splits
     part:str | None        = None                          # 'train' or 'test'
-    reading:dict           = field(default_factory=dict)   # Frames, size, sampling, reader: as `cached_clips` takes them
+    reading:dict           = field(default_factory=dict)   # Frames, size, sampling, reader: arguments of `cached_clips`
     note:str | None        = None                          # What the lists of the dataset leave out, in words
     skipped:dict           = field(default_factory=dict)   # Files that could not be read: name to reason
     damaged:dict           = field(default_factory=dict)   # Files that were read and are damaged: name to reason

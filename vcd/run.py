@@ -293,6 +293,8 @@ class Job(StageClock):
     stages   = ()         # All stages in `seconds`; empty for `stage` alone
     every    = 30.        # Seconds between two checkpoints
     finished = False      # Whether the work is complete before the last update
+    _saved_key = functools.cached_property(lambda self: self.key)   # computed once: it reads the whole dataset
+
     def __init__(self):
         super().__init__(*(self.stages or [self.stage]))
         self.done    = 0      # Updates made
@@ -302,11 +304,8 @@ class Job(StageClock):
     @property
     def loss(self): return self.history[-1]   # of the last update
 
-    def walk(self,
-        last:int,         # Updates in all, including those already made
-        checkpoint=None,  # File to continue from, and to save the state in
-    ):
-        "Make updates until `last` are made"
+    def walk(self, last:int, checkpoint=None):
+        "Make updates until `last` are made in all; `checkpoint` is a file to continue from and to save the state in"
         if checkpoint: self.resume(checkpoint)
         check_progress(self, last, checkpoint)
         saved = time.perf_counter()
@@ -331,9 +330,6 @@ class Job(StageClock):
         yield
         self.moving = False
 
-    @functools.cached_property
-    def _saved_key(self): return self.key   # computed once: it reads the whole dataset
-
     def save(self, path)->Path:
         "Write the state, atomically"
         self.count_seconds()
@@ -343,11 +339,11 @@ class Job(StageClock):
     def resume(self, path)->bool:
         "Load the state that `save` wrote, if there is one; returns whether there is"
         saved = load_checkpoint(path, self._saved_key)
-        if saved is None: return False
-        self.restore(saved['state'])
-        self.done,self.history,self.seconds = (saved[k] for k in ('done', 'history', 'seconds'))
-        self.moving = False
-        return True
+        if saved:
+            self.restore(saved['state'])
+            self.done,self.history,self.seconds = (saved[k] for k in ('done', 'history', 'seconds'))
+            self.moving = False
+        return saved is not None
 
 # %% ../nbs/02_run.ipynb #034fb8d5
 class StoreJob(Job):

@@ -184,7 +184,7 @@ def loose_name(
     "A form that all spellings of a clip's name share: `same_class` of the folder and `same_name`"
     return f'{same_class(_folder(name))}/{same_name(_last(name))}'
 
-# %% ../../nbs/data/00_listing.ipynb #f247a120
+# %% ../../nbs/data/00_listing.ipynb #d71ba281
 class Entry(NamedTuple):
     "An entry of a list"
     part:str       # 'train' or 'test'
@@ -195,6 +195,7 @@ class Entry(NamedTuple):
     @property
     def key(self): return self.part, self.position
 
+# %% ../../nbs/data/00_listing.ipynb #f247a120
 class Matcher:
     "Matches the entries of a train and a test list with files"
     def __init__(self,

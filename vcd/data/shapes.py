@@ -19,6 +19,7 @@ import torch
 
 from ..core import Registry, generator, progress, sub_seed
 from ..clips import ClipSet, Pixels
+from ..meta import Meta, Source
 from ..run import read_json, write_json
 from .video import write_video
 
@@ -287,4 +288,5 @@ def toy_clips(
     y = torch.arange(3).repeat_interleave(torch.tensor(sizes))
     t = torch.linspace(-1, 1, 4).view(1, 4, 1, 1, 1)*(y-1).view(-1, 1, 1, 1, 1)
     x = .5 + .3*t*torch.linspace(.2, 1, 16) + .1*torch.randn(len(y), 4, 3, 16, 16, generator=generator(seed))
-    return ClipSet(Pixels().encode(x.clamp(0, 1)), y, ['falls', 'stays', 'rises'], meta=dict(dataset='toy_clips'))
+    meta = Meta(Source(dataset='toy_clips'))
+    return ClipSet(Pixels().encode(x.clamp(0, 1)), y, ['falls', 'stays', 'rises'], meta=meta)

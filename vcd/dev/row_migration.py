@@ -11,10 +11,10 @@ import ast, itertools
 import pandas as pd
 from filelock import FileLock
 
-from ..all import methods
+import vcd.all  # noqa: F401, registers every method
 from .sweep import parameters
 from ..methods.presets import find_preset, presets
-from ..methods.registry import split_variant
+from ..methods.registry import methods, split_variant
 from ..run import as_path, atomic, outputs, point_id, read_rows, save_rows
 
 # %% ../../nbs/dev/02_row_migration.ipynb #24f2ec26

@@ -28,7 +28,7 @@ def from_extra(
     try: return importlib.import_module(module)
     except ImportError as e:
         package = module.split('.')[0]
-        raise ImportError(f"{why} wants `{package}` ({e}): "
+        raise ImportError(f"{why} needs `{package}` ({e}): "
                           f"pip install 'vcd[{extra}]', or '.[{extra}]' in a checkout") from e
 
 # %% ../../nbs/evaluation/02_motion.ipynb #207ab28a
@@ -53,7 +53,7 @@ def _grey(clip):
     "Brightness as bytes, shape (T,H,W)"
     frames = as_frames(clip)
     H,W = frames.shape[1:3]
-    if min(H, W) < 12: raise ValueError(f'frames of {H}×{W}: optical flow wants 12×12 or more')
+    if min(H, W) < 12: raise ValueError(f'frames of {H}×{W}: optical flow needs 12×12 or more')
     grey = frames @ np.array([.299, .587, .114])
     return grey.round().astype(np.uint8)
 

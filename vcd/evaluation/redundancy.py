@@ -61,7 +61,7 @@ def net_features(
     model = model.to(device).eval()
     least = model.smallest[0]
     if least > 1:
-        raise ValueError(f"{net} wants {least} frames at once; take a net that sees one frame, as ConvNet2D")
+        raise ValueError(f"{net} needs {least} frames at once; use a net for single frames, such as ConvNet2D")
     def features(x):
         frames = x.flatten(0, 1)[:, None]
         return model.embed(frames).unflatten(0, x.shape[:2])
@@ -88,7 +88,7 @@ def correlation(
     f:Tensor,  # n vectors of D ≥ 2 numbers, shape (…,n,D)
 )->Tensor:     # Shape (…,n,n)
     "Pearson correlation of every two vectors; constant ones have 1 with each other and 0 with others"
-    if f.shape[-1] < 2: raise ValueError(f'vectors of {f.shape[-1]} number: a correlation wants at least two')
+    if f.shape[-1] < 2: raise ValueError(f'vectors of {f.shape[-1]} number: a correlation needs at least two')
     z    = f - f.mean(-1, keepdim=True)
     size = z.norm(dim=-1, keepdim=True)
     flat = size <= 1e-5*f.norm(dim=-1, keepdim=True)

@@ -32,7 +32,7 @@ def teacher_features(
 )->tuple:            # Features (N,D) and logits (N,n_classes), float32, on the CPU
     "Features and logits of every clip under a teacher; frames of shorter clips are repeated"
     if clips.shape[0] > frames:
-        raise ValueError(f'clips of {clips.shape[0]} frames, and the teacher wants {frames}; choose some first')
+        raise ValueError(f'clips of {clips.shape[0]} frames, and the teacher needs {frames}; choose some first')
     at = frame_repeats(clips.shape[0], frames)
     features,logits = [],[]
     for i in torch.arange(len(clips)).split(batch):
@@ -69,7 +69,7 @@ def frechet_distance(
 )->float:      # 0 for the same mean and covariance; in the square of the features' unit
     "Squared Fréchet distance between the Gaussians of two sets, as in FID; nothing is added to a covariance"
     for f in (a, b): _check_features(f, a.shape[1])
-    if min(len(a), len(b)) < 2: raise ValueError(f'{len(a)} and {len(b)} clips: a covariance wants two or more')
+    if min(len(a), len(b)) < 2: raise ValueError(f'{len(a)} and {len(b)} clips: a covariance needs two or more')
     za,zb = _covariance_root(a),_covariance_root(b)
     cross = torch.linalg.svdvals(za@zb.T).sum()
     means = (a.double().mean(0)-b.double().mean(0)).square().sum()
@@ -88,7 +88,7 @@ def kernel_distance(
 )->float:      # 0 on average for two draws of one distribution, at any size; may be below 0
     "Unbiased squared maximum mean discrepancy under a cubic kernel, as in KID"
     for f in (a, b): _check_features(f, a.shape[1])
-    if min(len(a), len(b)) < 2: raise ValueError(f'{len(a)} and {len(b)} clips: pairs want two or more')
+    if min(len(a), len(b)) < 2: raise ValueError(f'{len(a)} and {len(b)} clips: pairs need two or more')
     a,b = a.double(),b.double()
     within_a = _mean_off_diagonal(_cubic_kernel(a, a))
     within_b = _mean_off_diagonal(_cubic_kernel(b, b))
@@ -199,7 +199,7 @@ def embedding(
 )->Tensor:            # Places (N,2), float32, with mean 0
     "Features embedded in the plane"
     _check_features(features, features.shape[-1])
-    if len(features) < 5: raise ValueError(f'{len(features)} clips: a picture of neighbours wants 5 or more')
+    if len(features) < 5: raise ValueError(f'{len(features)} clips: a picture of neighbours needs 5 or more')
     xy = embeddings[how](features.float().cpu().numpy(), seed, **options)
     centred = np.ascontiguousarray(xy, dtype=np.float32)-xy.mean(0, dtype=np.float32)
     return torch.from_numpy(centred)

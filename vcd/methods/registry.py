@@ -123,7 +123,8 @@ def split_variant(
     return base, words
 
 methods = MethodRegistry('method', hint='(`import vcd.all` registers every method there is)')
-methods.add_renamed(dict(movies='h264', movies_av1='av1', movies_taught='h264_soft_labels', taught='latents_soft_labels'))
+methods.add_renamed(dict(movies='h264', movies_av1='av1', movies_taught='h264_soft_labels',
+                         taught='latents_soft_labels'))
 methods.describe('chance', family='bounds', label='Chance', role='guess')
 
 # %% ../../nbs/methods/00_registry.ipynb #1b4df5d0

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator
 
 from ..core import human_bytes
 from ..methods.condense import methods   # with every method of the library registered
-from ..methods.registry import families, is_featured, method_family, method_label
+from ..methods.registry import is_featured, method_family, method_label
 from .tables import as_columns, is_bound, load_rows, marked_cells, missing_bounds, need_columns
 from .tables import one_setting, summarise, titles
 from ..run import atomic, outputs
@@ -133,11 +133,11 @@ def _named_methods(lines, front, names):
 def _line(ax, g, x, kind, named):
     "A method's points: with deviations where it is named, pale where not"
     colour,mark = _looks[kind]
-    if named: look = dict(lw=1., alpha=.8, zorder=3),dict(ms=4.5, alpha=1., zorder=4)
-    else:     look = dict(lw=.5, alpha=.3, zorder=2),dict(ms=3, alpha=.4, zorder=2)
-    ax.plot(g[x], g['mean'], color=colour, **look[0])
+    width = dict(lw=1., alpha=.8, zorder=3) if named else dict(lw=.5, alpha=.3, zorder=2)
+    marks = dict(ms=4.5, alpha=1., zorder=4) if named else dict(ms=3, alpha=.4, zorder=2)
+    ax.plot(g[x], g['mean'], color=colour, **width)
     for learned,part in g.groupby('learned'):
-        ax.plot(part[x], part['mean'], mark, color=colour, mfc=colour if learned else 'white', **look[1])
+        ax.plot(part[x], part['mean'], mark, color=colour, mfc=colour if learned else 'white', **marks)
     if not named: return
     std = g['std'].fillna(0)
     ax.vlines(g[x], g['mean'] - std, g['mean'] + std, color=colour, lw=.6, alpha=.35, zorder=1)
@@ -190,7 +190,7 @@ def _frame(ax, rows, same, value, *notes):
     ax.set_title(plain_text('\n'.join([first, *notes])), fontsize=7.5, loc='left')
     ax.set(xscale='log', xlabel='bytes on disk', ylabel=f'{titles.get(value, value).lower()} (%)')
     low,high = ax.get_xlim()
-    if high < 30*low: ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))   # with decades alone there would be one label
+    if high < 30*low: ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))   # decades alone would be one label
     ax.xaxis.set_major_formatter(lambda v, _: human_bytes(v))
     ax.xaxis.set_minor_formatter('')
 
@@ -228,7 +228,7 @@ def cost_bubbles(
     points=('vpc',),         # Columns that tell the points of a method apart
     seeds=('seed',),         # Columns that tell repeats of a point apart
     size=(5, 3.6),           # Width and height, inches
-    names=None,              # Methods that are named; None: all of up to eight, else those on the front and the featured
+    names=None,              # Methods that are named; None: up to eight, or those on the front and the featured
     least=.1,                # Costs below this are drawn at this value
 ):                           # A Figure
     "Accuracy over one cost, with another as the area of the bubble"

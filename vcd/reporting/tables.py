@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['measured', 'bounds', 'settings', 'units', 'titles', 'load_rows', 'row_options', 'variant_label', 'label_variants',
-           'method_rows', 'as_columns', 'need_columns', 'summarise', 'is_bound', 'one_setting', 'not_learned',
-           'marked_cells', 'markdown_text', 'latex_text', 'Table', 'missing_bounds', 'table', 'save_table',
-           'plain_table']
+           'preset_caption', 'method_rows', 'as_columns', 'need_columns', 'summarise', 'is_bound', 'one_setting',
+           'not_learned', 'marked_cells', 'markdown_text', 'latex_text', 'Table', 'missing_bounds', 'table',
+           'save_table', 'summary_table', 'plain_table']
 
 # %% ../../nbs/reporting/00_tables.ipynb #2cf47d51
 import ast, re
@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
+from ..core import human_bytes
 from ..methods.condense import methods   # with every method of the library registered
 from ..methods.presets import find_preset
-from ..methods.registry import comparisons, method_family, method_label
+from ..methods.registry import comparisons, is_featured, method_family, method_label
 from ..run import atomic, outputs, read_rows
-from ..show import printable
+from ..core import printable
 
 # %% ../../nbs/reporting/00_tables.ipynb #d9720657
 def load_rows(
@@ -62,6 +63,20 @@ def label_variants(
     by_bytes = rows.method.map(lambda name: methods.about(name).by_bytes)
     vpc = rows.get('vpc', pd.Series(index=rows.index, dtype=float)).where(~by_bytes)
     return rows.assign(method=[variant_label(o) for o in rows.to_dict('records')], vpc=vpc)
+
+# %% ../../nbs/reporting/00_tables.ipynb #c46d234f
+def preset_caption(
+    rows,    # A DataFrame of rows, a CSV of them, or the name of an experiment
+)->str:      # A sentence; '' where no row names a preset
+    "The presets that rows were made with, each with its methods"
+    rows  = load_rows(rows)
+    names = rows.get('preset', pd.Series('', rows.index)).fillna('')
+    rows  = rows.assign(preset=names)[names.ne('')]
+    parts = []
+    for preset,group in rows.groupby('preset'):
+        labels = sorted({method_label(o) for o in group.method})
+        parts.append(f"{preset} ({', '.join(labels)})")
+    return f"Presets: {'; '.join(parts)}." if parts else ''
 
 # %% ../../nbs/reporting/00_tables.ipynb #1ebf5ce9
 def method_rows()->pd.DataFrame:
@@ -107,7 +122,8 @@ def _refuse_repeats(rows, by, seeds):
     cell   = ', '.join(f'{k}={_word(v)}' for k,v in zip(keys, key))
     differ = [c for c in rows if c not in measured and same[c].nunique(dropna=False) > 1]
     values = ', '.join(f"{c} ({', '.join(map(str, same[c].unique()))})" for c in differ)
-    advice = f'They differ in {values}: choose one, or show the column' if differ else 'They are the same point: drop all but one'
+    advice = 'They are the same point: drop all but one'
+    if differ: advice = f'They differ in {values}: choose one, or show the column'
     raise ValueError(f"{len(same)} rows of {cell}: rows {', '.join(map(str, same.index))}. {advice}")
 
 def _word(value):
@@ -449,6 +465,28 @@ def save_table(
     return paths
 
 Table.save = save_table
+
+# %% ../../nbs/reporting/00_tables.ipynb #8364029c
+def summary_table(
+    rows=None,     # Rows; None is `method_rows()`
+    columns='vpc', # Columns of the rows that make a column of the table
+    **where,       # Columns and the value that they must have: dataset='ucf101_11c', net='ConvNet3D'
+)->Table:
+    "All methods by rising bytes, the bounds included"
+    rows = method_rows() if rows is None else load_rows(rows)
+    for column,value in where.items():
+        bound = rows.method.map(is_bound) & rows[column].isna()
+        rows  = rows[rows[column].eq(value) | bound]
+    rows  = label_variants(rows)
+    shown = [', ' not in o or is_featured(o) for o in rows.method]
+    rows  = rows[shown]
+    from_five = (rows.vpc.fillna(5) - 5).abs()
+    nearest = rows[from_five.eq(from_five.groupby(rows.method).transform('min'))]
+    cost = nearest.groupby('method')[['bytes', 'condense_s']].mean().add_suffix('_5')
+    rows = rows.join(cost, on='method')
+    rows = rows.assign(seconds=rows.condense_s_5.round())
+    rows['on disk'] = rows.bytes_5.map(human_bytes, na_action='ignore')
+    return table(rows, ('method', 'on disk', 'seconds'), columns, sort='bytes_5')
 
 # %% ../../nbs/reporting/00_tables.ipynb #7b4b5577
 def plain_table(

@@ -19,7 +19,8 @@ from ..clips import ClipSet, Pixels, check_decoded, check_number, codecs, draw_c
 from ..core import Cost, Registry, check_name, generator, measure, pick_device
 from ..models.backbones import nets
 from ..run import memo
-from ..training.ensemble import Ensemble, fit
+from ..training.ensemble import Ensemble
+from ..training.fit import fit
 
 # %% ../../nbs/selection/00_coreset.ipynb #66c3a1ee
 def check_vpc(
@@ -239,7 +240,7 @@ class Repeat(Pixels):
 
 def frame_repeats(
     k:int,       # Frames that are stored
-    length:int,  # Frames that are wanted, at least k
+    length:int,  # Frames to return, at least k
 )->Tensor:       # Index of the stored frame at each of them, shape (length,)
     "Repeat each of `k` frames equally often, give or take one"
     if not 0 < k <= length: raise ValueError(f'{k} frames cannot be repeated to {length}; choose some of them first')

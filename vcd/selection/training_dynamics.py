@@ -13,7 +13,7 @@ from torch import Tensor
 from ..clips import ClipSet
 from ..core import generator, pick_device, progress
 from .coreset import from_cache, select_per_class, selector
-from ..training.ensemble import fit
+from ..training.fit import fit
 
 # %% ../../nbs/selection/01_training_dynamics.ipynb #2a1ff730
 def forgetting_events(
@@ -107,7 +107,7 @@ def mean_grand(
     at_once:int=0,     # Networks trained together; 0 is all on a GPU, one on a CPU
 )->tuple:              # Scores (N,) float32 on the CPU, and the Cost that the cache saved
     "The gradient norm of each clip, averaged over networks"
-    if runs < 1: raise ValueError(f'runs={runs}: at least one network must be asked')
+    if runs < 1: raise ValueError(f'runs={runs}: at least one network is needed')
     device = pick_device(device)
     seeds  = [seed+5*i for i in range(runs)]
     size   = at_once or (runs if device.type == 'cuda' else 1)

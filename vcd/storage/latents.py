@@ -53,7 +53,7 @@ def _each_frame(f, x, chunk):
     parts = [f(o) for o in x.flatten(0, 1).split(chunk)]
     return torch.cat(parts).unflatten(0, x.shape[:2])
 
-# %% ../../nbs/storage/01_latents.ipynb #98d3ce3e
+# %% ../../nbs/storage/01_latents.ipynb #a5493f22
 def _encode_batch(ae, x):
     "Latents of a batch of images or videos; of a distribution the mode, so nothing is drawn"
     if not ae.video: x = x.contiguous(memory_format=torch.channels_last)
@@ -71,6 +71,12 @@ def _decode_batch(ae, z, params=None):
     x = functional_call(ae.model.decoder, params, (z,)) if params else ae.model.decode(z).sample
     return x.add(1).div(2)
 
+def _decode_images(ae, z, params):
+    "Clips of latents (n,K,c,h,w), as many frames at a time as memory allows"
+    pixels = z.shape[-2]*z.shape[-1]*ae.down**2   # of a decoded frame
+    chunk  = max(1, min(ae.chunk, ae.pixels//pixels))
+    return _each_frame(partial(_decode_batch, ae, params=params), z, chunk)
+
 def _measure_downscaling(ae):
     "How many times smaller latents are in space and in time, measured on a grey clip"
     z = ae.encode(torch.full((1, 9 if ae.video else 1, 3, 64, 64), .5))
@@ -78,7 +84,7 @@ def _measure_downscaling(ae):
     time  = 8//(z.shape[1]-1) if ae.video and z.shape[1] > 1 else 1
     return space, time
 
-# %% ../../nbs/storage/01_latents.ipynb #59f239bf
+# %% ../../nbs/storage/01_latents.ipynb #f43d6e7e
 class Autoencoder:
     "Clips to latents and back: `encode`, `decode`"
     def __init__(self,
@@ -91,9 +97,8 @@ class Autoencoder:
         self.name,self.model = name,model
         self.device,self.precision = pick_device(device),precision
         self.travels = travels
-        on_cpu = self.device.type == 'cpu'
-        self.chunk  = 64 if on_cpu else 512          # most frames in one pass
-        self.pixels = 2**20 if on_cpu else 2**23     # most decoded pixels in one pass
+        # the most frames, and the most decoded pixels, in one pass
+        self.chunk,self.pixels = (64, 2**20) if self.device.type == 'cpu' else (512, 2**23)
         self.video,self.down,self.step = False,1,1   # downscaling in space and in time
         if model is None: return
         self.video = any(isinstance(m, nn.Conv3d) for m in model.modules())
@@ -125,9 +130,7 @@ class Autoencoder:
         with autocast(self.device, self.precision):
             if self.model is None: x = z
             elif self.video: x = _decode_batch(self, z.transpose(1, 2)).transpose(1, 2)
-            else:
-                fits = self.pixels//(z.shape[-2]*z.shape[-1]*self.down**2)
-                x = _each_frame(partial(_decode_batch, self, params=params), z, max(1, min(self.chunk, fits)))
+            else: x = _decode_images(self, z, params)
         return x[:, :T, :, :H, :W].float()
 
     def shared_bytes(self,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['transforms', 'STRATEGY', 'augments', 'without_flip', 'mixes', 'wide', 'flip', 'brightness', 'saturation', 'contrast',
-           'color', 'crop', 'cutout', 'warp', 'scale', 'rotate', 'dsa', 'unmirrored', 'flip_half', 'draw_mix',
+           'color', 'crop', 'cutout', 'warp', 'scale', 'rotate', 'dsa', 'unmirrored', 'flip_half', 'no_mix', 'draw_mix',
            'mix_box', 'mixup', 'videomix', 'frame_mixup', 'frame_cutmix']
 
 # %% ../../nbs/training/00_augment.ipynb #1fa11d6d
@@ -25,7 +25,7 @@ transforms = Registry('transform')
 def wide(
     u:Tensor,  # One number per clip, shape (N,)
 )->Tensor:     # Shape (N,1,1,1,1)
-    "Numbers that broadcast over clips"
+    "One number per clip, in a shape that broadcasts over the clips"
     return u.view(-1,1,1,1,1)
 
 # %% ../../nbs/training/00_augment.ipynb #bea7bd3e
@@ -33,7 +33,7 @@ def wide(
 def flip(
     x:Tensor,       # Clips, shape (N,T,C,H,W)
     u:Tensor,       # Uniform numbers, shape (N or 1, 3)
-    prob:float=.5,  # Of a flip
+    prob:float=.5,  # Probability of a flip
 )->Tensor:          # Like `x`
     "Mirror a clip from left to right where u < prob"
     return torch.where(wide(u[:,0] < prob), x.flip(-1), x)
@@ -43,7 +43,7 @@ def flip(
 def brightness(
     x:Tensor,        # Clips, shape (N,T,C,H,W)
     u:Tensor,        # Uniform numbers, shape (N or 1, 3)
-    ratio:float=1.,  # Width of the range of what is added
+    ratio:float=1.,  # Width of the range of the added number
 )->Tensor:           # Like `x`
     "Add (u - 1/2)·ratio"
     return x + wide(u[:,0] - .5)*ratio
@@ -88,17 +88,19 @@ def crop(
 )->Tensor:             # Like `x`
     "Shift down and right by whole pixels"
     for dim,v in ((3, u[:,0]), (4, u[:,1])):
-        most  = int(x.shape[dim]*ratio + .5)
-        shift = (v*(2*most + 1)).floor().long() - most
+        largest = int(x.shape[dim]*ratio + .5)
+        shift   = (v*(2*largest + 1)).floor().long() - largest
         x = _shifted(x, shift.expand(len(x)), dim)
     return x
 
 def _shifted(x, shift, dim):
-    size = x.shape[dim]
-    at   = torch.arange(size, device=x.device) + shift[:,None]   # where each row comes from, (N,size)
-    view = [len(x), 1, 1, 1, 1]; view[dim] = size
-    inside = ((at >= 0) & (at < size)).view(view)
-    return x.gather(dim, at.clamp(0, size-1).view(view).expand_as(x))*inside
+    size   = x.shape[dim]
+    source = torch.arange(size, device=x.device) + shift[:,None]   # place that each row comes from, (N,size)
+    shape  = [len(x), 1, 1, 1, 1]
+    shape[dim] = size
+    inside = ((source >= 0) & (source < size)).view(shape)
+    source = source.clamp(0, size-1).view(shape)
+    return x.gather(dim, source.expand_as(x))*inside
 
 # %% ../../nbs/training/00_augment.ipynb #7b7ab80b
 @transforms
@@ -108,11 +110,13 @@ def cutout(
     ratio:float=.5,  # Side of the box, as a share of the side of the frame
 )->Tensor:           # Like `x`
     "Set a box to zero"
-    rows,cols = (_in_box(x.shape[d], v, ratio) for d,v in ((3, u[:,0]), (4, u[:,1])))
-    box = rows[:,:,None] & cols[:,None,:]
+    rows = _in_box(x.shape[3], u[:,0], ratio)
+    cols = _in_box(x.shape[4], u[:,1], ratio)
+    box  = rows[:,:,None] & cols[:,None,:]
     return x*~box[:,None,None]
 
 def _in_box(size, v, ratio):
+    "Which rows or columns the box covers, (N,size)"
     side   = int(size*ratio + .5)
     first  = (v*(size + 1 - side%2)).floor() - side//2
     offset = torch.arange(size, device=v.device) - first[:,None]
@@ -121,11 +125,11 @@ def _in_box(size, v, ratio):
 # %% ../../nbs/training/00_augment.ipynb #bdf805d3
 def warp(
     x:Tensor,      # Clips, shape (N,T,C,H,W)
-    theta:Tensor,  # From where each clip is sampled: affine maps, shape (N or 1, 2, 2)
+    theta:Tensor,  # Affine maps from output to input coordinates, shape (N or 1, 2, 2)
 )->Tensor:         # Like `x`; zero where the map points outside
     "Sample every frame of a clip through the clip's affine map"
     n,t,c,h,w = x.shape
-    theta = F.pad(theta, (0,1)).expand(n,-1,-1).to(x.dtype)
+    theta = F.pad(theta, (0,1)).expand(n,-1,-1).to(x.dtype)   # no translation
     grid  = F.affine_grid(theta, (n,t*c,h,w), align_corners=True)
     return F.grid_sample(x.flatten(1,2), grid, align_corners=True).view_as(x)
 
@@ -147,9 +151,10 @@ def rotate(
     u:Tensor,         # Uniform numbers, shape (N or 1, 3)
     ratio:float=15.,  # Largest angle, in degrees
 )->Tensor:            # Like `x`
-    "Turn about the middle"
+    "Rotate about the centre"
     angle = (u[:,0] - .5)*2*ratio*math.pi/180
-    c,s = angle.cos(),angle.sin()
+    c = angle.cos()
+    s = angle.sin()
     return warp(x, torch.stack([c, -s, s, c], 1).view(-1,2,2))
 
 # %% ../../nbs/training/00_augment.ipynb #fcf00b8b
@@ -157,16 +162,19 @@ STRATEGY = 'color_crop_cutout_flip_scale_rotate'
 
 def dsa(
     x:Tensor,               # Clips in [0,1], shape (N,T,C,H,W)
-    gen:Generator=None,     # Source of randomness; None for torch's own
+    gen:Generator=None,     # Source of randomness; None for torch's global one
     same:bool=False,        # One draw for all clips
-    strategy:str=STRATEGY,  # Names in `transforms`, of which each call picks one
+    strategy:str=STRATEGY,  # Names in `transforms`, joined by '_'; each call picks one
 )->Tensor:                  # Like `x`; may leave [0,1]
-    "One random transform of `strategy`, the same one for every frame of a clip"
-    names = strategy.split('_')
-    device = gen.device if gen is not None else x.device
-    which = int(torch.randint(len(names), (), generator=gen, device=device))
-    u = torch.rand(1 if same else len(x), 3, generator=gen, device=device).to(x.device)
+    "One random transform of `strategy`, the same for every frame of a clip"
+    names  = strategy.split('_')
+    device = _draw_device(x, gen)
+    which  = int(torch.randint(len(names), (), generator=gen, device=device))
+    rows   = 1 if same else len(x)
+    u      = torch.rand(rows, 3, generator=gen, device=device).to(x.device)
     return denormalise(transforms[names[which]](normalise(x), u))
+
+def _draw_device(x, gen): return x.device if gen is None else gen.device
 
 # %% ../../nbs/training/00_augment.ipynb #985669c6
 augments = Registry('augmentation')
@@ -180,17 +188,17 @@ def unmirrored(
     return '_'.join(o for o in strategy.split('_') if o != 'flip')
 
 augments['dsa_unmirrored'] = partial(dsa, strategy=unmirrored(STRATEGY))
-without_flip = dict(flip='none', dsa='dsa_unmirrored')   # An augmentation that flips, and the same without it
+without_flip = dict(flip='none', dsa='dsa_unmirrored')   # An augmentation that flips, and its replacement
 
 # %% ../../nbs/training/00_augment.ipynb #756b354e
 @augments('flip')
 def flip_half(
     x:Tensor,            # Clips, shape (N,T,C,H,W)
-    gen:Generator=None,  # Source of randomness; None for torch's own
+    gen:Generator=None,  # Source of randomness; None for torch's global one
 )->Tensor:               # Like `x`
     "Mirror each clip with probability one half"
-    device = gen.device if gen is not None else x.device
-    return flip(x, torch.rand(len(x), 1, generator=gen, device=device).to(x.device))
+    u = torch.rand(len(x), 1, generator=gen, device=_draw_device(x, gen))
+    return flip(x, u.to(x.device))
 
 # %% ../../nbs/training/00_augment.ipynb #00916564
 for _name in transforms:
@@ -198,35 +206,43 @@ for _name in transforms:
 
 # %% ../../nbs/training/00_augment.ipynb #c1b732ad
 mixes = Registry('mix')
-mixes['none'] = lambda x, gen=None: (x, torch.arange(len(x), device=x.device), torch.ones(len(x), device=x.device))
+
+@mixes('none')
+def no_mix(x, gen=None):
+    "The clips as they are: each is its own partner"
+    partner = torch.arange(len(x), device=x.device)
+    return x, partner, torch.ones(len(x), device=x.device)
 
 def draw_mix(
     x:Tensor,            # Clips, shape (N,T,C,H,W)
-    draws:int,           # For each clip: 1, or T where every frame draws for itself
-    alpha:float=1.,      # Of Beta(alpha, alpha): small ones leave most of one clip, large ones take half of each
-    gen:Generator=None,  # Source of randomness; None for torch's own
-)->tuple:                # Partner (N,); weights (N,draws) of a clip itself; box centres (N,draws,2) in [0,1)
-    "Who is mixed with whom, how much, and where"
+    draws:int,           # Draws for each clip: 1, or T if every frame has its own
+    alpha:float=1.,      # Parameter of Beta(alpha, alpha): small ones keep most of one clip, large ones mix halves
+    gen:Generator=None,  # Source of randomness; None for torch's global one
+)->tuple:                # Partner (N,); weights (N,draws) of the clip itself; box centres (N,draws,2) in [0,1)
+    "Partners, weights and places of a mix"
     if not alpha > 0: raise ValueError(f'alpha {alpha}: Beta(alpha, alpha) needs alpha > 0; 1 is uniform')
-    n,device = len(x),gen.device if gen is not None else x.device
+    n      = len(x)
+    device = _draw_device(x, gen)
     partner = torch.randperm(n, generator=gen, device=device)
-    both    = torch._sample_dirichlet(torch.full((n, draws, 2), float(alpha), device=device), generator=gen)
-    at      = torch.rand(n, draws, 2, generator=gen, device=device)
-    return tuple(o.to(x.device) for o in (partner, both[..., 0], at))
+    weights = torch._sample_dirichlet(torch.full((n, draws, 2), float(alpha), device=device), generator=gen)
+    centres = torch.rand(n, draws, 2, generator=gen, device=device)
+    return partner.to(x.device), weights[..., 0].to(x.device), centres.to(x.device)
 
 # %% ../../nbs/training/00_augment.ipynb #9dad8af4
 def mix_box(
     w:Tensor,    # Weights (…) of the clip itself: 1 for no box, 0 for one of the size of the frame
-    at:Tensor,   # Centres (…,2), shares of height and width
-    height:int,  # Of a frame, pixels
-    width:int,   # Of a frame, pixels
-)->Tensor:       # (…,height,width) of truth values: inside
-    "Boxes of CutMix: sides of sqrt(1-w) of the frame's, cut off at its edges"
-    def inside(size, at):
-        offset = torch.arange(size, device=at.device) - (at*size).floor()[..., None]
+    at:Tensor,   # Centres (…,2), as shares of height and width
+    height:int,  # Height of a frame, pixels
+    width:int,   # Width of a frame, pixels
+)->Tensor:       # (…,height,width) bool: True inside the box
+    "Boxes of CutMix: sides of sqrt(1-w) times the frame's, limited to the frame"
+    def inside(size, centre):
+        offset = torch.arange(size, device=at.device) - (centre*size).floor()[..., None]
         half   = ((1-w).sqrt()*size).div(2, rounding_mode='floor')[..., None]
         return (offset >= -half) & (offset < half)
-    return inside(height, at[..., 0])[..., :, None] & inside(width, at[..., 1])[..., None, :]
+    rows = inside(height, at[..., 0])
+    cols = inside(width, at[..., 1])
+    return rows[..., :, None] & cols[..., None, :]
 
 # %% ../../nbs/training/00_augment.ipynb #7ac06579
 def _blend(x, gen, alpha, draws):
@@ -236,16 +252,20 @@ def _blend(x, gen, alpha, draws):
 def _paste(x, gen, alpha, draws, only=None):
     partner,w,at = draw_mix(x, draws, alpha, gen)
     box = mix_box(w, at, *x.shape[-2:])
-    return _mixed(x, partner, (~box if only is None else ~(box & only[..., None, None])).float())
+    if only is not None: box = box & only[..., None, None]
+    return _mixed(x, partner, (~box).float())
 
-def _mixed(x, partner, keep): return x[partner].lerp_(x, keep.to(x.dtype)[:, :, None]), partner, keep.mean((1,2,3))
+def _mixed(x, partner, own):
+    "Clips, partners and own shares, by the weights (N,draws,H or 1,W or 1) of the clips themselves"
+    weight = own.to(x.dtype)[:, :, None]
+    return x[partner].lerp_(x, weight), partner, own.mean((1,2,3))
 
 # %% ../../nbs/training/00_augment.ipynb #21a876b0
 @mixes
 def mixup(
     x:Tensor,            # Clips, shape (N,T,C,H,W)
-    gen:Generator=None,  # Source of randomness; None for torch's own
-    alpha:float=1.,      # Of Beta(alpha, alpha)
+    gen:Generator=None,  # Source of randomness; None for torch's global one
+    alpha:float=1.,      # Parameter of Beta(alpha, alpha)
 )->tuple:                # Mixed clips, partner (N,), own share (N,)
     "Blend each clip with its partner, with one weight for all frames"
     return _blend(x, gen, alpha, 1)
@@ -253,9 +273,9 @@ def mixup(
 @mixes
 def videomix(
     x:Tensor,            # Clips, shape (N,T,C,H,W)
-    gen:Generator=None,  # Source of randomness; None for torch's own
-    alpha:float=1.,      # Of Beta(alpha, alpha)
-    only:Tensor=None,    # Frames that may be pasted into, (N,T) of truth values; None for all
+    gen:Generator=None,  # Source of randomness; None for torch's global one
+    alpha:float=1.,      # Parameter of Beta(alpha, alpha)
+    only:Tensor=None,    # Frames that may be pasted into, (N,T) bool; None for all
 )->tuple:                # Mixed clips, partner (N,), own share (N,)
     "Paste a box of its partner into each clip, the same in all frames"
     return _paste(x, gen, alpha, 1, only)
