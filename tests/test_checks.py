@@ -35,7 +35,7 @@ def test_pages(rule): checks.check_pages(only=[rule])
 
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):
-    "Paths of a wheel and an sdist, built in a copy of the checkout"
+    "A wheel and an sdist, built in a copy of the checkout, and the names of the copy's modules"
     root = home()
     tmp  = tmp_path_factory.mktemp('build')
     copy = tmp/'copy'
@@ -48,24 +48,23 @@ def built(tmp_path_factory):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     wheel, = (tmp/'dist').glob('*.whl')
     sdist, = (tmp/'dist').glob('*.tar.gz')
-    return wheel, sdist
-
-def modules(): return {str(o.relative_to(home())) for o in (home()/'vcd').rglob('*.py')}
+    modules = {str(o.relative_to(copy)) for o in (copy/'vcd').rglob('*.py')}
+    return wheel, sdist, modules
 
 def test_wheel(built):
-    wheel,_ = built
+    wheel,_,modules = built
     with zipfile.ZipFile(wheel) as z:
         names = z.namelist()
         entry_points, = [o for o in names if o.endswith('entry_points.txt')]
         metadata,     = [o for o in names if o.endswith('METADATA')]
         commands = z.read(entry_points).decode()
         headers  = z.read(metadata).decode().split('\n\n')[0]
-    assert wheel.name.startswith('video_condensation-') and modules() <= set(names)
+    assert wheel.name.startswith('video_condensation-') and modules <= set(names)
     assert 'vcd-mill = vcd.dev.sweep:main' in commands and 'vcd-test = vcd.dev.checks:main' in commands
     assert 'Name: video-condensation' in headers and 'example.org' not in headers
 
 def test_sdist(built):
-    _,sdist = built
+    _,sdist,modules = built
     with tarfile.open(sdist) as t: names = {o.split('/', 1)[-1] for o in t.getnames()}
     others = {'settings.ini', 'README.md', 'LICENSE', 'nbs/00_core.ipynb', 'nbs/data/00_listing.ipynb'}
-    assert sdist.name.startswith('video_condensation-') and modules() | others <= names
+    assert sdist.name.startswith('video_condensation-') and modules | others <= names

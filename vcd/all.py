@@ -45,7 +45,8 @@ short_list = dict(
     condense  = 'condense condense_once methods hyperparameters presets preset_table',
     evaluate  = 'evaluate chance_row recipes Recipe fit accuracy',
     look      = 'strips play browse curves axes style',
-    results   = 'Run outputs read_rows method_rows table summary_table plain_table bytes_accuracy costs save_figure bounds',
+    results   = 'Run outputs read_rows method_rows table summary_table plain_table '
+                'bytes_accuracy costs save_figure bounds',
     extend    = 'nets codecs selectors augments mixes autoencoder autoencoders',
     machine   = 'pick_device device_name measure seed_list human_bytes')
 __all__ = ' '.join(short_list.values()).split()

@@ -85,8 +85,8 @@ def class_clips(
     wanted = pick_classes(by_class, classes)
     empty  = [c for c in wanted if not by_class[c]]
     if empty:
-        raise ValueError(f'{tree.where(folder)}/{printable(empty[0])}: no videos in this class folder; put clips there, '
-                         f'remove it, or name the others by classes=. {tree.files.note()}'.strip())
+        raise ValueError(f'{tree.where(folder)}/{printable(empty[0])}: no videos in this class folder; put clips '
+                         f'there, remove it, or name the others by classes=. {tree.files.note()}'.strip())
     return [(path, c) for c in wanted for path in by_class[c]]
 
 def list_tree(
@@ -135,8 +135,8 @@ def hold_out(
     lost    = [c for c in by_class if c not in trained]
     if lost:
         raise ValueError(f"class '{printable(lost[0])}' cannot be split: nothing is left of its "
-                         f"{len(by_class[lost[0]])} clips to train on. It needs clips of two groups at least; add some, "
-                         "or make train/ and test/ folders yourself")
+                         f"{len(by_class[lost[0]])} clips to train on. It needs clips of two groups at least; add "
+                         "some, or make train/ and test/ folders yourself")
     return train, test
 
 def _by_class(clips):
@@ -342,7 +342,8 @@ def _check_lists(root, names, train, test):
     lost    = [c for c in names if c not in trained]
     if lost:
         raise ValueError(f"{printable(root)}: no clips to train on for {len(lost)} of {len(names)} classes, "
-                         f"'{printable(lost[0])}' first; complete the copy, or name the classes that it has by classes=")
+                         f"'{printable(lost[0])}' first; complete the copy, or name the classes that "
+                         "it has by classes=")
     known = set(names)
     if not any(c in known for _,c in test):
         raise ValueError(f'{printable(root)}: no clips to test on; complete the copy')

@@ -136,8 +136,8 @@ def _accept(url, part, path, checksum):
         found = hash_file(part, kind)
         if found != expected.lower():
             part.unlink()
-            raise FetchError(f'{url} came with {kind} {found} where {expected} is expected; it was deleted. Call again; '
-                             f'if it comes again, do not trust it')
+            raise FetchError(f'{url} came with {kind} {found} where {expected} is expected; it was deleted. '
+                             'Call again; if it comes again, do not trust it')
     os.replace(part, path)
     return path
 

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['gradient_metrics', 'stored_gradients', 'frame_products', 'key_weights', 'key_products', 'negative_cosine',
-           'unit_distance', 'raw_distance', 'beside_keys', 'choose_frames', 'DFSRecipe', 'check_dfs', 'check_keyframes',
-           'exchange', 'with_keys', 'insertion_due', 'key_cosines', 'gradient_readings', 'opposed_frames',
-           'frames_to_insert', 'insertion_rows', 'insertion_details', 'DFS', 'key_counts', 'show_keys', 'dfs']
+           'direction_distance', 'raw_distance', 'beside_keys', 'choose_frames', 'DFSRecipe', 'check_dfs',
+           'check_keyframes', 'exchange', 'with_keys', 'insertion_due', 'key_cosines', 'gradient_readings',
+           'opposed_frames', 'frames_to_insert', 'insertion_rows', 'insertion_details', 'DFS', 'key_counts',
+           'show_keys', 'dfs']
 
 # %% ../../nbs/methods/07_dfs.ipynb #d5c49723
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def negative_cosine(products, frame_norms, key_norms):
     return -products/norms.clamp_min(1e-30)
 
 @gradient_metrics('l2')
-def unit_distance(products, frame_norms, key_norms):
+def direction_distance(products, frame_norms, key_norms):
     return (2+2*negative_cosine(products, frame_norms, key_norms)).clamp_min(0).sqrt()
 
 @gradient_metrics('l2_raw')

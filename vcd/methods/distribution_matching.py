@@ -142,7 +142,11 @@ def keyframe_store(clips, frames=2, **options):
     return clips.change(store=codec.encode(clips.clips(), at=times), codec=codec)
 
 @stores('partition')
-def partition_store(clips, resolution=0, **options):
+def partition_store(
+    clips,         # A ClipSet
+    resolution=0,  # Frames per segment: a number, or one per class; 0 for whole clips
+    **options,     # Options of other stores
+):
     "Every frame, cut into segments of `resolution` frames; each segment is a training clip"
     codec   = Partition('normalised')
     lengths = torch.as_tensor(resolution).long()
@@ -183,8 +187,9 @@ def start_set(
     select = selectors['random' if init in ('real', 'noise') else init]
     takes_net = 'net' in inspect.signature(select).parameters
     check_vpc(train, vpc)
-    start    = time.perf_counter()
-    idx,cost = select(train, vpc, seed=seed, device=device, **(dict(net=net) if net and takes_net else {}))
+    extra = dict(net=net) if net and takes_net else {}
+    start = time.perf_counter()
+    idx,cost = select(train, vpc, seed=seed, device=device, **extra)
     cached   = max(0., cost.seconds-(time.perf_counter()-start))   # the time of a cached choice still counts
     small = stores[store](train.take(idx), device=device, fallback=train, **options)
     if init == 'noise': small = with_noise(small, seed)
@@ -400,7 +405,9 @@ class StoreOptimiser(StoreJob):
     def rate_share(self): return schedules[self.recipe.schedule](self.done/max(1, self.total))
     def _measure(self): pass   # called before each update
     def _then(self):    pass   # called after each update
-    def _within(self, factor): return all(v <= factor*s for v,s in zip(largest_values(self.moved), self.sizes))
+    def _within(self, factor):
+        "Is every tensor at most so many times as large as at the start? NaN is not"
+        return all(v <= factor*s for v,s in zip(largest_values(self.moved), self.sizes))
     def _stop(self, why): stop_diverged(self, why)
 
     def update(self):
@@ -754,7 +761,7 @@ def half_gradients(
     d:Draw,         # Draw from `noise_draw`
 )->tuple:           # Two tensors of the shape of the synthetic clips
     "Gradients of the loss with respect to the synthetic clips, against each half of the real ones"
-    halves = [d._replace(table=d.table[:, k::2], mirror=d.mirror[:, k::2]) for k in (0, 1)]
+    halves = [Draw(d.table[:, k::2], d.mirror[:, k::2], d.pair) for k in (0, 1)]
     real   = [real_means(job, net, o) for o in halves]
     parts  = torch.arange(len(job.y)).split(job.chunk)
     with torch.no_grad(): f = torch.cat([synthetic_features(job, net, i, d.pair)[2] for i in parts])
@@ -797,15 +804,18 @@ class Matching(MatchingJob):
         net   = network_for(self, d)
         real  = real_means(self, net, d)
         parts = torch.arange(len(self.y)).split(self.chunk)
-        once  = len(parts) == 1
-        with torch.set_grad_enabled(once):   # with a graph if it can be used for the backward pass
-            if once: first = synthetic_features(self, net, parts[0], d.pair)
-            features = [first[2]] if once else [synthetic_features(self, net, i, d.pair)[2] for i in parts]
+        once  = len(parts) == 1   # then the graph of the only part is kept for the backward pass
+        features = []
+        with torch.set_grad_enabled(once):
+            for i in parts:
+                part = synthetic_features(self, net, i, d.pair)
+                features.append(part[2])
         f    = torch.cat(features).detach().requires_grad_()
         loss = self._loss(real, f)
         g,   = torch.autograd.grad(loss, f)
         for i,g_part in zip(parts, g.split(self.chunk)):
-            x,leaf,out = first if once else synthetic_features(self, net, i, d.pair)
+            if not once: part = synthetic_features(self, net, i, d.pair)
+            x,leaf,out = part
             g_clips,   = torch.autograd.grad(out, leaf, g_part)
             self.backward(i, x, g_clips)
         return loss.detach()
