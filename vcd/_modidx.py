@@ -2057,6 +2057,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                     'vcd/storage/video_codec.py'),
                                          'vcd.storage.video_codec._places': ( 'storage/video_codec.html#_places',
                                                                               'vcd/storage/video_codec.py'),
+                                         'vcd.storage.video_codec._resize': ( 'storage/video_codec.html#_resize',
+                                                                              'vcd/storage/video_codec.py'),
                                          'vcd.storage.video_codec._stream_bytes': ( 'storage/video_codec.html#_stream_bytes',
                                                                                     'vcd/storage/video_codec.py'),
                                          'vcd.storage.video_codec._stream_places': ( 'storage/video_codec.html#_stream_places',

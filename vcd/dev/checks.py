@@ -572,7 +572,7 @@ def readme(
 def _markdown_parts(cell, folder):
     "The parts of the README that a cell of a notebook in `folder` becomes"
     if cell.node.cell_type == 'markdown': return [_move_links(cell.source, folder)]
-    code  = '\n'.join(cell.lines()).strip()
+    code  = '' if 'echo' in cell.flags else '\n'.join(cell.lines()).strip()   # `#| echo: false` shows its output alone
     parts = [f'```python\n{code}\n```' if code else '', *map(_output_text, cell.outputs)]
     return [o for o in parts if o]
 

@@ -245,7 +245,8 @@ def _evaluate_apart(sets, test, seeds, checkpoint, how):
 def _fit_and_test(net, sets, seeds, r, device, tests, checkpoint):
     "Trained networks; their accuracies during training, if the recipe asks for them, are in `notes`"
     def test_on_the_way(epoch, ens):
-        if r.test_every and (epoch+1) % r.test_every == 0: ens.notes.append(accuracy(ens, tests, r))
+        is_due = r.test_every and (epoch+1) % r.test_every == 0
+        if is_due: ens.notes.append(accuracy(ens, tests, r))
     sets = [_stretched(o, net) for o in sets]
     return fit(net, sets, seeds, r, device, on_epoch=test_on_the_way, checkpoint=checkpoint)
 

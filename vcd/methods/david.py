@@ -56,6 +56,7 @@ def best_action(
     lower = value < value.amax(1, keepdim=True)
     return then.masked_fill(lower, -torch.inf).argmax(1)
 
+# %% ../../nbs/methods/08_david.ipynb #d09f9ff6
 class Policy:
     "Tabular Q-learning in several tables side by side; the state is the last action"
     def __init__(self,
@@ -164,6 +165,7 @@ def side_by_side(
     store['video'] = torch.cat([o.store['video']+n for o,n in zip(sets, first)])
     return sets[0].change(store=store, labels=torch.cat([o.labels for o in sets]))
 
+# %% ../../nbs/methods/08_david.ipynb #74271c35
 class Together(Matching):
     "Distribution matching of several small sets at once, with the same networks and real clips"
     def __init__(self,
@@ -225,6 +227,7 @@ def start_at(
     r = job.recipe
     return start_set(job.train, job.vpc, r.init, 'partition', seed, job.device, r.net, resolution=resolution)
 
+# %% ../../nbs/methods/08_david.ipynb #a02b6fad
 def next_matching(
     job,        # A `DAViD`
 )->Matching:
@@ -328,6 +331,7 @@ def david_set(
     return small.change(meta=small.meta.made(vpc=job.vpc, seconds=sum(job.seconds.values()), stages=job.seconds,
                                              details=details))
 
+# %% ../../nbs/methods/08_david.ipynb #cc8449d2
 def david_key(
     job,    # A `DAViD`
 )->str:
@@ -335,7 +339,7 @@ def david_key(
     fields = {k: v for k,v in vars(job.recipe).items() if k != 'chunk'}
     for k in ('net', 'teacher_net'):
         if fields[k]: fields[k] = net_key(fields[k], job.C, job.train.shape)
-    given = job.given and weights_key(job.given)
+    given = job.given and weights_key(job.given)   # `judge` in the keys of stored checkpoints
     return digest(kind='DAViD', train=fingerprint(job.train), vpc=job.vpc, seed=job.seed, judge=given, **fields)
 
 def new_policy(
@@ -449,6 +453,7 @@ def last_values(
     if policy['search'] == 'grid': return np.array(policy['log'][0]['rewards'])
     return np.array([q[state] for q,state in zip(policy['q'], policy['at'])])
 
+# %% ../../nbs/methods/08_david.ipynb #4c8edb51
 def draw_policy(
     small:ClipSet,  # Set made by `david` with a search
     most:int=14,    # Largest number of classes to show
@@ -472,6 +477,7 @@ def draw_policy(
         o.grid(False)
     return fig
 
+# %% ../../nbs/methods/08_david.ipynb #caac510e
 def _draw_values(fig, ax, value, given, choices):
     "Values (tables, actions) as an image, with a ring around the given resolution"
     fig.colorbar(ax.imshow(value, aspect='auto', cmap='Greys'), ax=ax)

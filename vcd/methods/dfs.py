@@ -52,6 +52,7 @@ def key_weights(
     right_times = store['times'][right].long()[..., None]
     return weights.scatter_add(2, left_times, a[..., None]).scatter_add(2, right_times, 1-a[..., None])
 
+# %% ../../nbs/methods/07_dfs.ipynb #9086b338
 def key_products(
     G:Tensor,           # Inner products of frame gradients (N,T,T), from `frame_products`
     W:Tensor,           # Interpolation weights (N,T,T), from `key_weights`
@@ -177,6 +178,7 @@ def exchange(
     state = opt.state.pop(old)
     opt.state[new] = {name: carry(name, value) for name,value in state.items()}
 
+# %% ../../nbs/methods/07_dfs.ipynb #3a404659
 @torch.no_grad()
 def with_keys(
     codec:KeyFrames,  # Codec of the store
@@ -217,6 +219,7 @@ def key_cosines(
     "Cosines of Eqs. 4 and 5"
     return [-o for o in beside_keys(codec, store, negative_cosine(*products))]
 
+# %% ../../nbs/methods/07_dfs.ipynb #a136f9bf
 def gradient_readings(
     codec:KeyFrames,  # Codec of the store
     store:dict,       # Tensors `frames`, `times` and `counts`
@@ -347,6 +350,7 @@ def key_counts(
     at_start = keys-new.sum(0)
     return at_start+new.cumsum(0)
 
+# %% ../../nbs/methods/07_dfs.ipynb #9b708daf
 def show_keys(
     small:ClipSet,   # Set with the codec `keyframes`
     idx,             # Indices of the clips to show

@@ -298,6 +298,7 @@ def _check_set(train, small):
         raise ValueError(f'teacher and set differ in their classes: {train.classes} and {small.classes}')
     if small.shape != train.shape: raise ValueError(f'{small!r} does not fit {train!r}: give clips of the same shape')
 
+# %% ../../nbs/methods/06_tsgf.ipynb #ae146921
 def _check_choices(small, r):
     "Are numbers in range, names known, and settings possible with this store?"
     if min(r.steps, r.chunk, r.jitter) < 0 or r.temperature <= 0:
@@ -337,6 +338,7 @@ def slot_weights(
     W = F.one_hot(slot-slots[0], len(slots)).T.float()
     return W/W.sum(1, keepdim=True)
 
+# %% ../../nbs/methods/06_tsgf.ipynb #c4102fc1
 def teacher_losses(
     job,       # A `TSGF` with a teacher
     x:Tensor,  # Clips (n,T,C,H,W)
@@ -402,6 +404,7 @@ def step_store(
     for v,before in zip(job.parameters, old): v.copy_(before.lerp(v, job.masks[..., None, None, None]))
     clamp_pixels(job.parameters, job.range)
 
+# %% ../../nbs/methods/06_tsgf.ipynb #c60220a9
 def check_update(
     job,         # A `TSGF` with gradients
     ce:Tensor,   # Cross-entropy of each slot
@@ -434,6 +437,7 @@ def slots_at_once(
     clips = clips_at_once(small.shape, device, getattr(small.codec, 'graph', 1))
     return max(1, clips//len(small.classes))
 
+# %% ../../nbs/methods/06_tsgf.ipynb #8475b8b3
 def start_masks(
     small:ClipSet,   # Set to optimise, at its start
     r:TSGFRecipe,    # Recipe with the settings of the filter
@@ -453,12 +457,13 @@ def give_teacher(
     job.teacher,cost = trained_teacher(job.train, net, 0, job.device, **options)   # seed 0: one for all seeds
     job.seconds['teacher'] = cost.seconds
 
+# %% ../../nbs/methods/06_tsgf.ipynb #61a1b545
 def tsgf_key(
     job,    # A `TSGF`
 )->str:
     "What a checkpoint belongs to: data, start, seed, teacher, and the settings that an update depends on"
     sets  = dict(train=fingerprint(job.train), small=fingerprint(job.small))
-    given = job.given and weights_key(job.given)
+    given = job.given and weights_key(job.given)   # `judge` in the keys of stored checkpoints
     return digest(kind='TSGF', **sets, seed=job.seed, on=job.device.type, judge=given,
                   **recipe_key(job, 'labels', 'temperature', 'mix'))
 

@@ -67,6 +67,7 @@ def free_memory(
     if device.type == 'cuda': return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available
 
+# %% ../../nbs/methods/05_videocompressa.ipynb #d45c639e
 class LatentTable:
     "Latents `z` of all videos and their Adam state `m`, `v` (N,T,c,h,w) and `t` (N,T), by row"
     def __init__(self,
@@ -229,6 +230,7 @@ def understanding_net(
     with seeded(seed, 'net'): net = nets[name](len(train.classes), (frames, 3, height, width))
     return net.to(device).train()
 
+# %% ../../nbs/methods/05_videocompressa.ipynb #f591bdc8
 def new_scorer(
     kind:str,      # Input of the scorer, as in `CompressaRecipe`
     channels:int,  # Channels of the latents
@@ -276,6 +278,7 @@ def frame_scores(
     else: seen = job.feed(i)
     with autocast(job.device, job.recipe.precision): return job.scorer(seen).float()
 
+# %% ../../nbs/methods/05_videocompressa.ipynb #b106c094
 def sorted_by_time(
     p:Tensor,  # Weights of frames in selections (n,K,T)
 )->Tensor:
@@ -284,6 +287,7 @@ def sorted_by_time(
     order = (p.detach()@times).argsort(1)
     return p.gather(1, order[..., None].expand_as(p))
 
+# %% ../../nbs/methods/05_videocompressa.ipynb #ef952981
 def selected(
     job,         # A `Compression`
     z:Tensor,    # Latents (n,T,c,h,w)
@@ -322,6 +326,7 @@ def understood(
     target = y.argmax(1) if y.ndim > 1 else y
     return F.cross_entropy(logits, y, reduction='none'), logits.argmax(1) == target
 
+# %% ../../nbs/methods/05_videocompressa.ipynb #fc9424a0
 def video_gradients(
     job,       # A `Compression`
     i:Tensor,  # Indices of some videos of a batch
@@ -413,6 +418,7 @@ def kept_latents(
         times.append(t.cpu())
     return torch.cat(latents), torch.cat(times).int()
 
+# %% ../../nbs/methods/05_videocompressa.ipynb #8b9c33f1
 @torch.no_grad()
 def condensed_set(
     job,     # A `Compression`
@@ -434,6 +440,7 @@ def extracted(
     job.seconds['extract'] = time.perf_counter()-start
     return small.change(meta=small.meta.made(**compression_making(job)))
 
+# %% ../../nbs/methods/05_videocompressa.ipynb #8cc4f94f
 def compression_making(
     job,   # A `Compression`
 )->dict:

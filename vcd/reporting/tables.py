@@ -470,15 +470,17 @@ Table.save = save_table
 def summary_table(
     rows=None,     # Rows; None is `method_rows()`
     columns='vpc', # Columns of the rows that make a column of the table
-    **where,       # Columns and the value that they must have: dataset='ucf101_11c', net='ConvNet3D'
+    only=None,     # Methods and variants to show, as the rows name them; None for all
+    **where,       # Columns and the values that they may have: dataset='ucf101_11c', vpc=[1, 5]
 )->Table:
-    "All methods by rising bytes, the bounds included"
-    rows = method_rows() if rows is None else load_rows(rows)
+    "Methods by rising bytes, the bounds included"
+    rows = label_variants(method_rows() if rows is None else rows)
     for column,value in where.items():
         bound = rows.method.map(is_bound) & rows[column].isna()
-        rows  = rows[rows[column].eq(value) | bound]
-    rows  = label_variants(rows)
-    shown = [', ' not in o or is_featured(o) for o in rows.method]
+        values = value if isinstance(value, list) else [value]
+        known  = rows[column].isin(values) | (rows[column].isna() & (None in values))
+        rows   = rows[known | bound]
+    shown = [', ' not in o or is_featured(o) if only is None else o in only or is_bound(o) for o in rows.method]
     rows  = rows[shown]
     from_five = (rows.vpc.fillna(5) - 5).abs()
     nearest = rows[from_five.eq(from_five.groupby(rows.method).transform('min'))]

@@ -109,7 +109,8 @@ def pick(self:ClipSet,
     at = torch.as_tensor(frames, dtype=torch.int32)
     if at.ndim == 1: at = at.expand(len(self), -1)
     T  = self.shape[0]
-    if len(at) != len(self) or at.numel() and not (0 <= at.min() and at.max() < T):
+    in_range = not at.numel() or 0 <= at.min() and at.max() < T
+    if len(at) != len(self) or not in_range:
         raise ValueError(f'frame numbers {tuple(at.shape)} from {at.min()} to {at.max()}; '
                          f'this is {len(self)} clips of {T} frames')
     codec = self.codec
@@ -132,7 +133,8 @@ def export(self:ClipSet,
     with atomic(folder) as tmp:
         for i,path in enumerate(paths):
             (tmp/path).parent.mkdir(parents=True, exist_ok=True)
-            encode(tmp/path, self.clips([i])[0].detach().cpu().clamp(0, 1), fps=fps, crf=crf)
+            clip = self.clips([i])[0].detach().cpu()
+            encode(tmp/path, clip.clamp(0, 1), fps=fps, crf=crf)
         _write_labels(self, paths, tmp/'labels.csv')
     return folder
 
@@ -327,7 +329,9 @@ def _check_times(store, length):
     first = torch.zeros_like(times, dtype=torch.bool).index_fill(0, first_keys(counts).long(), True)
     last  = first.roll(-1) & ~first   # of clips with two keys or more
     rises = (times[1:] > times[:-1]) | first[1:]
-    if (times[first] != 0).any() or (times[last] != length-1).any() or not rises.all():
+    starts = (times[first] == 0).all()
+    ends   = (times[last] == length-1).all()
+    if not (starts and ends and rises.all()):
         raise SetError(f'the times of a clip must rise from 0 to {length-1}; a clip with one key has it at 0')
 
 def _key_rows(counts, idx):

@@ -174,10 +174,15 @@ def decode_streams(
     device  = store['bits'].device
     if not len(place): return torch.zeros(0, T, C, H, W, device=device)
     streams = _decode_frames(store, config)
-    clips   = torch.stack([streams[i][j*t:(j+1)*t] for i,j in place.tolist()])
-    x = clips.to(device).permute(0, 1, 4, 2, 3)[:, :, :C]/255
-    if (h, w) != (H, W): x = F.interpolate(x.flatten(0, 1), (H, W), mode='bicubic').clamp(0, 1).view(-1, t, C, H, W)
+    clips   = [streams[i][j*t:(j+1)*t] for i,j in place.tolist()]
+    x = torch.stack(clips).to(device).permute(0, 1, 4, 2, 3)[:, :, :C]/255
+    if (h, w) != (H, W): x = _resize(x, (H, W)).clamp(0, 1)
     return x[:, torch.arange(T)*t//T]
+
+def _resize(x, size, antialias=False):
+    "Clips (N,T,C,H,W) at another height and width"
+    frames = F.interpolate(x.flatten(0, 1), size, mode='bicubic', antialias=antialias)
+    return frames.view(*x.shape[:3], *size)
 
 # %% ../../nbs/storage/03_video_codec.ipynb #6d66778f
 def check_streams(
@@ -201,7 +206,8 @@ def _check_places(place, streams, config):
     check_decoded(len(place), config['shape'])
     t,h,w = config['stored']
     last  = place[:, 1].max().item()
-    if (last+1)*t*h*w*3 > 8*limits['clip']: raise SetError(f'clip number {last} of one stream: there cannot be so many')
+    size  = (last+1)*t*h*w*3   # bytes of the frames up to the end of this clip
+    if size > 8*limits['clip']: raise SetError(f'clip number {last} of one stream: there cannot be so many')
 
 def _check_config(config):
     "A SetError unless all numbers are in range and the coder is known"
@@ -283,8 +289,7 @@ def shrink_clips(
     out = []
     for i in torch.arange(len(clips)).split(batch):
         x = clips.clips(i)[:, sample_frames(T, t)].detach().cpu()
-        if (h, w) != (H, W):
-            x = F.interpolate(x.flatten(0, 1), (h, w), mode='bicubic', antialias=True).view(*x.shape[:3], h, w)
+        if (h, w) != (H, W): x = _resize(x, (h, w), antialias=True)
         out.append(x.clamp(0, 1).mul(255).round().byte())
     return torch.cat(out)
 
@@ -306,8 +311,9 @@ def _pack_streams(made):
 def _stream_places(groups, n):
     "The stream of each of `n` clips and its number there (n,2), if each group of clips is a stream"
     place = torch.zeros(n, 2, dtype=torch.int32)
-    for stream,i in enumerate(groups):
-        place[i.cpu()] = torch.stack([torch.full((len(i),), stream), torch.arange(len(i))], 1).int()
+    for stream,clips in enumerate(groups):
+        own = torch.stack([torch.full((len(clips),), stream), torch.arange(len(clips))], 1)
+        place[clips.cpu()] = own.int()
     return place
 
 class Trials:

@@ -129,8 +129,8 @@ def _run_in_turn(ens, state, x):
 def _choose_run(ens, x):
     "The faster of `_run_together` and `_run_in_turn`; the first only on a GPU and without dropout"
     if ens.device.type != 'cuda' or len(ens) == 1: return _run_in_turn
-    draws_dropout = any(isinstance(m, nn.Dropout) and m.p for m in ens.skeleton.modules())
-    if ens.skeleton.training and draws_dropout: return _run_in_turn
+    dropouts = [m for m in ens.skeleton.modules() if isinstance(m, nn.Dropout) and m.p]
+    if ens.skeleton.training and dropouts: return _run_in_turn
     key  = 'ensemble', type(ens.skeleton.net).__name__, len(ens), tuple(x.shape), ens.precision, str(ens.device)
     ways = dict(together=partial(_try_run, ens, _run_together, x), in_turn=partial(_try_run, ens, _run_in_turn, x))
     return _run_together if quickest(key, ways, ens.device) == 'together' else _run_in_turn
@@ -229,7 +229,8 @@ def _backward_together(ens, x, y, loss_of):
 def _backward_in_turn(ens, x, y, loss_of, members):
     "Losses and logits of some members; a backward pass for each"
     each = [_backward_one(ens, i, x[k], y[k], loss_of) for k,i in enumerate(members)]
-    return torch.cat([loss for loss,_ in each]), torch.stack([logits for _,logits in each])
+    losses = torch.cat([loss for loss,_ in each])
+    return losses, torch.stack([logits for _,logits in each])
 
 def _backward_one(ens, i, x, y, loss_of):
     "Loss (1,) and logits (n,n_classes) of member `i`"
@@ -255,7 +256,9 @@ def member_gradients(
     members=None,    # Indices of the members that `x` and `y` are for; None for all
 )->tuple:            # Losses (S,) and logits (S,n,n_classes) of these members, detached
     "Write the gradients of the members' losses to `ens.params`"
-    for v in ens.params.values(): v.grad = torch.zeros_like(v) if v.grad is None else v.grad.zero_()
+    for v in ens.params.values():
+        if v.grad is None: v.grad = torch.zeros_like(v)
+        else: v.grad.zero_()
     loss_of = partial(member_loss, smoothing=smoothing, temperature=temperature)
     members = range(len(ens)) if members is None else members
     if ens.device.type == 'cuda' and len(members) == len(ens):

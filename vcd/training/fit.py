@@ -261,7 +261,8 @@ class _Pace:
     def recent(self, history, i):
         "Mean training loss of member `i` over the last pass, or over `window` steps if a pass is shorter"
         passes = math.ceil(self.window/self.steps)
-        return torch.stack([*history[-passes:]])[:, i].mean().item()/self.scale
+        losses = torch.stack([*history[-passes:]])[:, i]
+        return losses.mean().item()/self.scale
 
     def update(self, epoch, history):
         "Start the tail of each member that has learned, or that has made all its steps"
@@ -345,8 +346,8 @@ class _Checkpoint:
     def __init__(self, path, every=30., **key):
         self.path  = as_path(path)
         self.every = every           # Seconds between two saves
-        self.key   = digest(**key)   # Of this training
-        self.spent = 0.              # Seconds of earlier sessions
+        self.key   = digest(**key)   # Identifies this training
+        self.spent = 0.              # Seconds of earlier runs
         self.start = self.saved = time.perf_counter()
         remove_abandoned(self.path.parent)
 
@@ -369,7 +370,7 @@ class _Checkpoint:
         return state['epoch']
 
     def done(self, seconds):
-        "Remove the file; return the seconds of all sessions"
+        "Remove the file; return the seconds of all runs"
         self.path.unlink(missing_ok=True)
         return self.spent + seconds
 
@@ -502,9 +503,11 @@ def _scores(logits, y):
     hit = logits.topk(min(5, n), -1).indices == y[:, None]
     out = []
     for z,h in zip(logits, hit):
-        confusion = torch.bincount(y*n+z.argmax(-1), minlength=n*n).view(n, n).float()
-        out.append(dict(top1=h[:, 0].float().mean().item(), top5=h.any(-1).float().mean().item(),
-                        per_class=confusion.diag()/confusion.sum(1), confusion=confusion))
+        pairs     = torch.bincount(y*n+z.argmax(-1), minlength=n*n)
+        confusion = pairs.view(n, n).float()
+        top1 = h[:, 0].float().mean().item()
+        top5 = h.any(-1).float().mean().item()
+        out.append(dict(top1=top1, top5=top5, per_class=confusion.diag()/confusion.sum(1), confusion=confusion))
     return out
 
 def _mean_scores(scores): return {k: sum(o[k] for o in scores)/len(scores) for k in scores[0]}
