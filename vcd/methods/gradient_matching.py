@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['gradient_distances', 'dc_loops', 'class_gradients', 'one_less_cosine', 'active_less_cosine', 'unit_distance',
            'active_unit_distance', 'squared_distance', 'cosine_distance', 'gradient_distance', 'GradientRecipe',
-           'check_gradient', 'padded', 'weighted_gradients', 'real_gradients', 'train_on_batch', 'train_network',
+           'check_gradient', 'pad_classes', 'weighted_gradients', 'real_gradients', 'train_on_batch', 'train_network',
            'GradientMatching', 'dc']
 
 # %% ../../nbs/methods/02_gradient_matching.ipynb #9c92caad
@@ -123,7 +123,7 @@ def check_gradient(
         raise ValueError(f'outer={r.outer}, inner={r.inner}, batch_net={r.batch_net}: from 0, the batch from 1')
 
 # %% ../../nbs/methods/02_gradient_matching.ipynb #d1959ea1
-def padded(
+def pad_classes(
     table:Tensor,  # Indices (k,B), -1 where a class has no more clips
 )->tuple:          # Indices (k*B,) with a clip in every place; weights (k,B) of the mean over the clips that there were
     "Fill the empty places of a table with clips of weight zero"
@@ -151,7 +151,7 @@ def real_gradients(
 )->dict:            # Gradients {name: (k,*shape)}
     "Gradients of the real batches of some classes"
     table,mirror = d.table[c],d.mirror[c]
-    i,w   = padded(table)
+    i,w   = pad_classes(table)
     i     = i.view_as(table)
     width = max(1, job.chunk//len(c))   # clips per class that fit
     total = {}
@@ -220,7 +220,7 @@ class GradientMatching(MatchingJob):
         for rows in torch.arange(len(self.present)).split(max(1, self.chunk//largest)):
             c    = self.present[rows]
             real = real_gradients(self, net, d, c)
-            i,w  = padded(self.table[rows])
+            i,w  = pad_classes(self.table[rows])
             x,leaf,seen = synthetic_clips(self, i, d.pair)
             syn  = weighted_gradients(self, net, seen, c, w)
             loss = gradient_distance(real, syn, self.recipe.distance).sum()
