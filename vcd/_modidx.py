@@ -478,6 +478,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                      'vcd/dev/row_migration.py'),
                                        'vcd.dev.row_migration.migrate_rows': ( 'dev/row_migration.html#migrate_rows',
                                                                                'vcd/dev/row_migration.py'),
+                                       'vcd.dev.row_migration.move_results': ( 'dev/row_migration.html#move_results',
+                                                                               'vcd/dev/row_migration.py'),
                                        'vcd.dev.row_migration.preset_of': ('dev/row_migration.html#preset_of', 'vcd/dev/row_migration.py'),
                                        'vcd.dev.row_migration.recover_parameters': ( 'dev/row_migration.html#recover_parameters',
                                                                                      'vcd/dev/row_migration.py'),
