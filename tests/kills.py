@@ -17,7 +17,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 import vcd.storage.latents, vcd.training.fit
 from tiny import few
-from vcd.all import Recipe, condense, datasets, evaluate, fingerprint, load, methods, nets
+from vcd.all import Recipe, condense, datasets, evaluate, load, methods, nets
+from vcd.clips import fingerprint
 from vcd.methods.condense import hyperparameters
 from vcd.dev.sweep import sweep
 from vcd.models.backbones import TinyNet
