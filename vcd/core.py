@@ -46,10 +46,6 @@ class Registry(dict):
         "Add pairs of old and new names; looking up an old name raises an error with the new one"
         self.renamed.update(pairs)
 
-    def check(self, *names):
-        "Raise an error if one of `names` is not an entry"
-        for name in names: self[name]
-
     def __missing__(self, name):
         if name in self.renamed: raise UnknownName(f"{self.kind} '{name}' is now called '{self.renamed[name]}'.")
         similar = difflib.get_close_matches(str(name), [str(o) for o in self], n=1, cutoff=.5)
@@ -71,10 +67,11 @@ def _plural(word):
 # %% ../nbs/00_core.ipynb #dfc35232
 def check_name(
     registry:Registry,  # The registry to look in
-    name:str,           # The name to check
+    *names:str,         # The names to check
 ):
-    "Raise UnknownName unless `registry` has `name`"
-    if name not in registry: registry.__missing__(name)
+    "Raise UnknownName unless `registry` has all the names"
+    for name in names:
+        if name not in registry: registry.__missing__(name)
 
 # %% ../nbs/00_core.ipynb #21342361
 @dataclass(frozen=True)

@@ -209,10 +209,10 @@ def padding(
     return sum(widest-len(json.dumps(o)) for o in numbers)
 
 def header_bytes(
-    *parts,  # Parts of `Meta`
-)->int:      # Bytes
-    "The most that these parts add to the header of a file, whatever the seconds will be"
-    return sum(len(json.dumps(o.to_json()).encode()) + (padding(o) if isinstance(o, Making) else 0) for o in parts)
+    making:Making,  # How a set was made
+)->int:             # Bytes
+    "The most that this adds to the header of a file, whatever the seconds will be"
+    return len(json.dumps(making.to_json()).encode()) + padding(making)
 
 # %% ../nbs/03_meta.ipynb #8776264b
 _moved = dict(condense_seed='seed', condense_s='seconds', condense_peak_mb='peak_mb', stage_s='stages')

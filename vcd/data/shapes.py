@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core import Registry, generator, progress, sub_seed
+from ..core import Registry, check_name, generator, progress, sub_seed
 from ..clips import ClipSet, Pixels
 from ..meta import Meta, Source
 from ..run import read_json, write_json
@@ -215,7 +215,7 @@ def shape_list(
 )->list:               # (split, class, number), in the order of the files
     "The clips of a rendered set"
     names = list(shape_classes if classes is None else classes)
-    shape_classes.check(*names)
+    check_name(shape_classes, *names)
     counts = dict(train=per_class, test=test)
     return [(split, name, i) for split,n in counts.items() for name in names for i in range(n)]
 

@@ -136,19 +136,18 @@ def vcd_imports(
     page:Page,  # Notebook to read
 )->list:        # One pair per import: name of the module, and the place of the statement as text
     "The modules of vcd that a notebook imports"
-    found = []
+    found    = []
+    packages = ['vcd', *(f'vcd.{o}' for o in folder_order() if (home()/'vcd'/o).is_dir())]
     for cell in page.cells:
         for node in ast.walk(cell.tree):
-            names = [o for o in _imported_modules(node) if o.startswith('vcd.')]
+            names = [o for o in _imported_modules(node, packages) if o.startswith('vcd.')]
             found += [(o.removeprefix('vcd.'), f'{page.at(cell, node.lineno)}: {ast.unparse(node)}') for o in names]
     return found
 
-def _imported_modules(node):
-    "Full names of the modules that one node of a syntax tree imports"
+def _imported_modules(node, packages):
+    "Full names of the modules that one node of a syntax tree imports; `packages` are those that hold modules"
     if isinstance(node, ast.Import): return [o.name for o in node.names]
     if not isinstance(node, ast.ImportFrom): return []
-    folders  = [o for o in folder_order() if (home()/'vcd'/o).is_dir()]
-    packages = ['vcd', *(f'vcd.{o}' for o in folders)]
     if node.module in packages: return [f'{node.module}.{o.name}' for o in node.names]
     return [node.module or '']
 

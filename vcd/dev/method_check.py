@@ -20,7 +20,7 @@ def check_method(
     test:ClipSet,      # Its test set
     net='ConvNet3D',   # Network that is trained on the result
     steps:int=1,       # Number of updates, teacher epochs or rounds of the method
-)->list:               # Rows of two networks
+)->tuple:              # The condensed set, and the rows of two networks
     "Condense, save, load and evaluate; an AssertionError names what does not hold"
     options = methods.about(method).smoke_options(steps)
     small,again = [condense(train, method, vpc=1, seed=1, device='cpu', **options) for _ in range(2)]
@@ -35,4 +35,4 @@ def check_method(
         assert row['method'] == method, f"{method}: its rows say '{row['method']}'"
         assert row['bytes'] == size, f"{method}: its rows say {row['bytes']} bytes, the file has {size}"
         assert 0 <= row['top1'] <= row['top5'] <= 1, f'{method}: accuracies {row["top1"]}, {row["top5"]}'
-    return rows
+    return small, rows

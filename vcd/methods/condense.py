@@ -135,7 +135,7 @@ def condense(
     fn = methods[method]
     check_hyperparameters(method, hp)
     if vpc is None: vpc = _default_vpc(method)
-    if method == 'full': vpc = None
+    if methods.about(method).role == 'ceiling': vpc = None   # it keeps everything
     if vpc is not None: check_vpc(train, vpc)
     if preset is not None: hp = _preset_options(method, preset, vpc) | hp
     dev    = pick_device(device)

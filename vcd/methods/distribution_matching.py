@@ -29,7 +29,7 @@ from ..training.augment import STRATEGY, flip, transforms, unmirrored
 from ..clips import ClipSet, Pixels, denormalise, fingerprint, normalise
 from ..meta import Clips
 from ..storage.codecs import KeyFrames, Partition, even_times
-from ..core import Registry, Settings, autocast, generator, keep_freed_memory, pick_device, seeded
+from ..core import Registry, Settings, autocast, check_name, generator, keep_freed_memory, pick_device, seeded
 from .registry import methods, variant_by
 from ..selection.coreset import check_vpc, selectors
 from ..storage.latents import encode_clips
@@ -270,9 +270,9 @@ def check_matching(
     "Raise a ValueError, or a KeyError for an unknown name, if these cannot work together"
     _check_sets(train, small)
     _check_numbers(r)
-    if r.strategy: transforms.check(*r.strategy.split('_'))
-    optimisers.check(r.opt)
-    schedules.check(r.schedule)
+    if r.strategy: check_name(transforms, *r.strategy.split('_'))
+    check_name(optimisers, r.opt)
+    check_name(schedules, r.schedule)
     with torch.device('meta'): net = new_net(r.net, len(train.classes), train.shape)   # fails if the clips do not fit
     if not hasattr(net, 'embed'):
         raise ValueError(f'{type(net).__name__} has no `embed(clips) -> features`; matching compares features')
@@ -386,11 +386,9 @@ class StoreOptimiser(StoreJob):
         self.device = pick_device(device)
         self.set_store(small.store, trained_fields(small), self.device)
         self.opt   = optimisers[recipe.opt](parameter_groups(small.codec, self.store, self.trained), recipe)
-        self.sizes = [max(1e-3, v) for v in largest_values(self.moved)]   # of the tensors at the start
+        self.sizes = [max(1e-3, v) for v in largest_values(self.parameters)]   # of the tensors at the start
         self.good  = None   # the last state in which no tensor was too large
 
-    @property
-    def moved(self): return self.parameters   # the tensors that are optimised
     @property
     def videos(self): return videos_per_class(self.small)
     @property
@@ -407,7 +405,7 @@ class StoreOptimiser(StoreJob):
     def _then(self):    pass   # called after each update
     def _within(self, factor):
         "Is every tensor at most so many times as large as at the start? NaN is not"
-        return all(v <= factor*s for v,s in zip(largest_values(self.moved), self.sizes))
+        return all(v <= factor*s for v,s in zip(largest_values(self.parameters), self.sizes))
     def _stop(self, why): stop_diverged(self, why)
 
     def update(self):
@@ -415,7 +413,7 @@ class StoreOptimiser(StoreJob):
         self._measure()
         self.opt.zero_grad()
         loss = self.gradient()
-        gradients = [v.grad for v in self.moved if v.grad is not None]
+        gradients = [v.grad for v in self.parameters if v.grad is not None]
         if not all(o.isfinite().all() for o in [loss, *gradients]): self._stop('the loss or a gradient is not finite')
         if self._within(10): self.good = self.state()
         rate = self.step_rate*self.rate_share()

@@ -20,7 +20,7 @@ from torch.func import functional_call, grad, vmap
 
 from ..training.augment import dsa
 from ..clips import ClipSet
-from ..core import Registry, autocast, generator, seeded
+from ..core import Registry, autocast, check_name, generator, seeded
 from .distribution_matching import (Draw, MatchingJob, MatchRecipe, check_one_network, class_table,
                                                draw_update, matched, network_for, network_in_use, real_clips,
                                                synthetic_clips)
@@ -118,7 +118,7 @@ def check_gradient(
 ):
     "Raise an error for settings that gradient matching cannot use"
     check_one_network(name, r)
-    gradient_distances.check(r.distance)
+    check_name(gradient_distances, r.distance)
     if r.outer < 0 or r.inner < 0 or r.batch_net < 1:
         raise ValueError(f'outer={r.outer}, inner={r.inner}, batch_net={r.batch_net}: from 0, the batch from 1')
 

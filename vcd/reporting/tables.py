@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['measured', 'bounds', 'settings', 'units', 'titles', 'load_rows', 'row_options', 'variant_label', 'label_variants',
            'preset_caption', 'method_rows', 'as_columns', 'need_columns', 'summarise', 'is_bound', 'one_setting',
-           'not_learned', 'marked_cells', 'markdown_text', 'latex_text', 'Table', 'missing_bounds', 'table',
-           'save_table', 'summary_table', 'plain_table']
+           'bound_rows', 'not_learned', 'marked_cells', 'markdown_text', 'latex_text', 'Table', 'missing_bounds',
+           'table', 'save_table', 'summary_table', 'plain_table']
 
 # %% ../../nbs/reporting/00_tables.ipynb #2cf47d51
 import ast, re
@@ -83,7 +83,7 @@ def method_rows()->pd.DataFrame:
     "Rows of every method: those of `comparisons`, and what else the methods' entries name"
     names  = [o.stem for pattern in comparisons for o in sorted(outputs('rows').glob(f'{pattern}.csv'))]
     found  = [read_rows(name) for name in names]
-    found += [part for method,info in methods.info.items() for part in _rows_elsewhere(method, info)]
+    found += [part for method,info in sorted(methods.info.items()) for part in _rows_elsewhere(method, info)]
     found  = [o for o in found if len(o)]
     return pd.concat(found, ignore_index=True) if found else read_rows('')
 
@@ -196,6 +196,18 @@ def _order(value):
     return (0, value) if isinstance(value, (int, float, np.number)) else (1, str(value))
 
 def _key_order(key): return [_order(o) for o in key]
+
+# %% ../../nbs/reporting/00_tables.ipynb #80df3950
+def bound_rows(
+    rows,      # A DataFrame of rows, a CSV of them, or the name of an experiment
+    also=(),   # Other methods whose rows are wanted
+)->pd.DataFrame:
+    "Rows of the bounds on the same datasets by the same recipes, from the comparison of all methods"
+    rows  = load_rows(rows)
+    known = read_rows(comparisons[0])
+    if not len(known): return known
+    fits  = known.recipe.isin(rows.recipe) | known.method.isin(methods.with_role('guess'))   # guessing has no recipe
+    return known[fits & known.method.isin([*bounds, *also]) & known.dataset.isin(rows.dataset)]
 
 # %% ../../nbs/reporting/00_tables.ipynb #dag00001
 def not_learned(
