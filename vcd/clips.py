@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['limits', 'float_types', 'whole_types', 'codecs', 'pixel_mean', 'pixel_std', 'networks', 'training_checks',
-           'format_version', 'DamagedClip', 'check_number', 'check_names', 'check_tensor', 'check_decoded', 'Codecs',
-           'normalise', 'denormalise', 'Pixels', 'network_of', 'weight_entries', 'weights_of', 'codec_entries',
-           'check_weights', 'ClipSet', 'as_labels', 'check_labels', 'describe_set', 'decode_clips', 'as_index',
-           'clip_numbers', 'take_clips', 'clips_of_class', 'draw_clips', 'fingerprint', 'as_data', 'checksum',
-           'check_set', 'write_set', 'as_text', 'parse_json', 'load']
+           'format_version', 'addresses', 'DamagedClip', 'check_number', 'check_names', 'check_tensor', 'check_decoded',
+           'Codecs', 'normalise', 'denormalise', 'Pixels', 'network_of', 'weight_entries', 'weights_of',
+           'codec_entries', 'check_weights', 'ClipSet', 'as_labels', 'check_labels', 'describe_set', 'decode_clips',
+           'as_index', 'clip_numbers', 'take_clips', 'clips_of_class', 'clip_items', 'NormalisedClips', 'draw_clips',
+           'fingerprint', 'as_data', 'checksum', 'check_set', 'write_set', 'as_text', 'parse_json', 'load']
 
 # %% ../nbs/04_clips.ipynb #6aff5e44
 import hashlib, json
@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from .core import Registry, generator, human_bytes
 from .meta import Meta, SetError, Training, check_type, from_old, padding
@@ -213,7 +214,7 @@ def check_weights(
     for k,v in want.items(): check_tensor(found, k, tuple(v.shape), (v.dtype,), low=-2**63)
 
 # %% ../nbs/04_clips.ipynb #1f371fea
-class ClipSet:
+class ClipSet(Dataset):
     "Labelled clips: stored tensors, the codec that decodes them, labels, and what is known of them"
     def __init__(self,
         store:dict,      # Named tensors, as `codec` wants them
@@ -231,6 +232,9 @@ class ClipSet:
         self.meta.clips.check(len(self), len(self.classes))
 
     def __len__(self): return len(self.labels)
+
+    def __getitem__(self, i): return clip_items(self, [i])[0]   # a clip and its label
+    def __getitems__(self, idx): return clip_items(self, idx)   # a batch at once: `DataLoader` asks for this
 
     def __repr__(self): return describe_set(self)
 
@@ -266,6 +270,10 @@ class ClipSet:
         "The same set with its store and labels on `device`"
         store = {k: v.to(device, non_blocking=True) for k,v in self.store.items()}
         return self.change(store=store, labels=self.labels.to(device, non_blocking=True))
+
+    def normalised(self, order='TCHW'):
+        "The set as a `Dataset` of normalised clips, see `NormalisedClips`"
+        return NormalisedClips(self, order)
 
     def save(self, path):
         "Write the set as one file, atomically; a SetError if it could not be loaded"
@@ -369,6 +377,40 @@ def clips_of_class(
             raise ValueError(f"no class '{c}' here; the classes are {', '.join(clips.classes)}")
         c = clips.classes.index(c)
     return (clips.hard == c).nonzero().flatten()
+
+# %% ../nbs/04_clips.ipynb #06edd242
+def clip_items(
+    clips:ClipSet,  # A set
+    idx,            # Numbers of clips; negative ones count from the end
+)->list:            # Pairs (clip, label): (T,C,H,W) float in [0,1]; a class number int64 (), or probabilities (n_classes,)
+    "Some clips with their labels, as a `DataLoader` collects them; an IndexError for a number that is not there"
+    n   = len(clips)
+    bad = [i for i in idx if not -n <= i < n]
+    if bad: raise IndexError(f'clip {bad[0]} of a set of {n}')
+    idx = [int(i) % n for i in idx]
+    with torch.no_grad(): x = decode_clips(clips, idx)
+    return list(zip(x, clips.labels[idx]))
+
+class NormalisedClips(Dataset):
+    "Clips after `normalise`, each with its label"
+    orders = dict(TCHW=(0, 1, 2, 3), CTHW=(1, 0, 2, 3))
+
+    def __init__(self,
+        clips:ClipSet,      # A set
+        order:str='TCHW',   # Axes of a clip: 'TCHW', or 'CTHW' as 3D networks of other libraries expect
+    ):
+        if order not in self.orders: raise ValueError(f"order '{order}': use {' or '.join(self.orders)}")
+        self.clips,self.order = clips,order
+
+    @property
+    def classes(self): return self.clips.classes
+
+    def __len__(self): return len(self.clips)
+    def __getitem__(self, i): return self.__getitems__([i])[0]
+
+    def __getitems__(self, idx):
+        axes = self.orders[self.order]
+        return [(normalise(x).permute(axes), y) for x,y in clip_items(self.clips, idx)]
 
 # %% ../nbs/04_clips.ipynb #40a17a9e
 def draw_clips(
@@ -536,13 +578,17 @@ def _check_header(head):
     return head
 
 # %% ../nbs/04_clips.ipynb #b9e3a7c8
+# Start of an address: function from the address to the path of a file; 'hf' is entered by `vcd.export.hub`
+addresses = Registry('kind of address', hint='(`import vcd.all` registers every kind)')
+
 def load(
-    path,          # A file that `ClipSet.save` wrote
+    path,          # A file that `ClipSet.save` wrote, or an address: 'hf://user/repo'
     device='cpu',  # Where the tensors go
     verify=True,   # Compare the checksum; the other checks are always made
 )->ClipSet:
     "Read a saved set; whatever is wrong with the file is a SetError that names it"
-    path = as_path(path)
+    kind,colon,_ = str(path).partition('://')
+    path = addresses[kind](str(path)) if colon else as_path(path)
     if not path.is_file(): raise FileNotFoundError(f'{path}: no such file')
     try: return _read(path, verify).to(device)
     except SetError as e:

@@ -6,10 +6,10 @@
 __all__ = ['precisions', 'UnknownName', 'Registry', 'check_name', 'Settings', 'sub_seed', 'generator', 'seed_list', 'seeded',
            'pick_device', 'device_name', 'computes_in', 'quick_bfloat16', 'cpu_has', 'autocast', 'progress', 'quiet',
            'Cost', 'measure', 'quickest', 'deterministic', 'kernels', 'keep_freed_memory', 'versus', 'human_bytes',
-           'printable']
+           'byte_count', 'printable']
 
 # %% ../nbs/00_core.ipynb #99eb4f0c
-import contextlib, ctypes, difflib, functools, hashlib, math, os, random, statistics, sys, threading, time, unicodedata
+import contextlib, ctypes, difflib, functools, hashlib, math, os, random, re, statistics, sys, threading, time, unicodedata
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -350,6 +350,22 @@ def human_bytes(
         if n < 999.5: return f'{n:.3g} {unit}'
         n /= 1000
     return f'{n:.3g} TB'
+
+# %% ../nbs/00_core.ipynb #e3051816
+def byte_count(
+    size,  # Whole number of bytes, or text with a unit: '2MB', '500 kB', '1.5 MiB'
+)->int:    # Bytes, at least 1
+    "A size as a number of bytes; a ValueError says what is wrong"
+    text  = f'{size}'.strip()
+    match = re.fullmatch(r'(\d+\.?\d*|\.\d+)\s*([kmgt]?)(i?)b?', text, re.IGNORECASE)
+    if isinstance(size, bool) or not match or match[3] and not match[2]:
+        raise ValueError(f"'{text}' is not a size; write bytes as 2000000, '2MB', '500 kB' or '1.5 MiB'")
+    number,prefix,binary = match.groups()
+    base  = 1024 if binary else 1000
+    count = float(number)*base**' kmgt'.index(prefix.lower() or ' ')
+    if count < 1 or not prefix and count != round(count):
+        raise ValueError(f"'{text}' is {count:g} bytes; give a whole number of bytes, or a unit: '500 kB', '2MB'")
+    return int(count)
 
 # %% ../nbs/00_core.ipynb #46eb8f84
 def printable(

@@ -218,8 +218,23 @@ ucf101_11c|cpu-long|ConvNet3D|random|-|1 5|3|1
 ucf101_11c|cpu-long|ConvNet3D|sre2l|short|1 5|3|1
 ucf101_11c|converged|R2Plus1D|random|-|1 5|3|3
 ucf101_11c|converged|ConvNet3D|random|-|1|3|3
-ucf101_11c|converged|R2Plus1D|herding|-|1|3|3
+ucf101_11c|converged|R2Plus1D|herding|-|1 5|3|3
+ucf101_11c|converged|R2Plus1D|k_center keyframe|-|1 5|3|3
+ucf101_11c|converged|R2Plus1D|random herding|-|10|3|3
+ucf101_11c|converged|R2Plus1D|full|-|1|3|1
 ucf101_11c|converged|R2Plus1D ConvNet3D|dm dfs|cpu|1|3|3
+ucf101_11c|converged|R2Plus1D|david|cpu|1|3|3
+ucf101_11c|converged|R2Plus1D|dm dfs|cpu|5|[0] [1] [2]|3
+ucf101_11c|converged|R2Plus1D|tsgf bn sre2l|short|1 5|3|3
+ucf101_11c|converged|R2Plus1D|videocompressa|frames-1 frames-2 frames-4|0|3|3
+ucf101_11c|converged|R2Plus1D|videocompressa_faithful|frames-1|0|3|3
+ucf101_11c|converged|R2Plus1D|h264 h264_soft_labels|90kB 300kB|0|3|3
+shapes|converged|R2Plus1D|random herding|-|1 5|3|3
+shapes|converged|R2Plus1D|full|-|1|3|1
+shapes|converged|R2Plus1D|dm dfs david|cpu|1|3|3
+shapes|converged|R2Plus1D|tsgf sre2l|short|1 5|3|3
+shapes|converged|R2Plus1D|videocompressa|frames-1 frames-2|0|3|3
+shapes|converged|R2Plus1D|h264|90kB|0|3|3
 """
 
 # %% ../../nbs/methods/10_presets.ipynb #952b9d48
