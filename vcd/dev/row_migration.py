@@ -42,7 +42,9 @@ def preset_of(
     return (same[0], {}) if options and same else ('', options)
 
 # %% ../../nbs/dev/02_row_migration.ipynb #00cde301
-added_parameters = dict(e10_methods=('judges', 'preset'))   # Experiment: parameters that were added, in this order
+added_parameters = dict(   # Experiment: parameters that were added, in this order
+    e10_methods=('judges', 'preset'), e30_tsgf_ablation=('judges',), e31_dfs_ablation=('judges',),
+    e32_david_ablation=('judges',), e40_cross_net=('judges',))
 
 def recover_parameters(
     experiment:str,     # Name of the experiment

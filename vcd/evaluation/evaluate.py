@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['recipes', 'test_samplings', 'recipe_for', 'scorer_of', 'all_frames', 'spread_frames', 'scored_frames', 'sample_like',
-           'apply_training', 'evaluate', 'chance_row']
+           'apply_training', 'evaluate', 'with_judges', 'chance_row']
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #938fa672
 from pathlib import Path
@@ -259,6 +259,18 @@ def _rows(ens, scores, sets, test, train, net, recipe):
                  recipe=recipe if isinstance(recipe, str) else 'custom')
     return [dict(facts[i], **names, seed=seed, **_score_columns(i, last, ens.notes), **_sampling_columns(i, scores),
                  **_fit_columns(i, ens)) for i,seed in enumerate(ens.seeds)]
+
+# %% ../../nbs/evaluation/00_evaluate.ipynb #7022cd88
+def with_judges(
+    sets:list,     # Condensed sets, one a seed; or one set for all seeds
+    seeds,         # Number of the sets, or list of their seeds
+    judges:int=1,  # Networks that are trained on each set
+)->tuple:          # List of sets, list of seeds: one entry a network, as `evaluate` takes them
+    "Each set once for every network that is trained on it: network j on the set of seed s has the seed `judges`·s+j"
+    if judges < 1: raise ValueError(f'judges={judges}: at least one network is trained on each set')
+    numbers = [judges*seed + j for seed in seed_list(seeds) for j in range(judges)]
+    if len(sets) == 1: return list(sets), numbers
+    return [small for small in sets for _ in range(judges)], numbers
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #ca694905
 def chance_row(
