@@ -2,6 +2,7 @@
 from configparser import ConfigParser
 from pathlib import Path
 from setuptools import setup, find_packages
+from setuptools.command.build_py import build_py
 
 root = Path(__file__).parent
 ini  = ConfigParser(delimiters=['='])
@@ -12,6 +13,15 @@ def requirements(name): return cfg[f'{name}_requirements'].split()
 
 on_linux = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 linux    = [f'{o}; {on_linux}' for o in requirements('linux')]
+
+class BuildWithExperiments(build_py):
+    "Adds the pages of nbs/exp to the package as vcd/exp, so that `vcd sweep` finds them outside of a checkout"
+    def run(self):
+        super().run()
+        if self.editable_mode: return   # an editable install finds them in nbs/exp
+        folder = Path(self.build_lib)/'vcd'/'exp'
+        self.mkpath(str(folder))
+        for page in sorted((root/'nbs'/'exp').glob('*.ipynb')): self.copy_file(str(page), str(folder/page.name))
 
 setup(
     name=cfg['dist_name'],
@@ -25,9 +35,10 @@ setup(
     long_description_content_type='text/markdown',
     packages=find_packages(include=['vcd', 'vcd.*']),
     include_package_data=True,
+    cmdclass={'build_py': BuildWithExperiments},
     zip_safe=False,
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split() + linux,
-    extras_require={o: requirements(o) for o in ('analyse', 'torchcodec', 'dev')},
+    extras_require={o: requirements(o) for o in ('analyse', 'torchcodec', 'export', 'dev')},
     entry_points={'console_scripts': cfg['console_scripts'].split()},
 )

@@ -28,7 +28,8 @@ from vcd.show import strips
 from vcd.storage.codecs import KeyFrames, Partition
 from vcd.storage.latents import encode_clips, repack, train_tiny
 from vcd.storage.video_codec import compress_clips
-from vcd.training.fit import Recipe, teacher_of
+from vcd.training.batches import teacher_of
+from vcd.training.recipe import Recipe
 
 memory  = 2**30   # Bytes that reading a file may add to the process
 seconds = 60      # Time that reading and using a file may take

@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from vcd.data.video import VideoError
+from vcd.data.container import VideoError
 from vcd.data.workers import read_clips, too_slow
 
 kinds = dict(   # Name: codec, container, options of the encoder

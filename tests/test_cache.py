@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from vcd.data import cache
+from vcd.data.container import VideoError
 from vcd.data.datasets import list_tree
-from vcd.data.video import VideoError, write_video
+from vcd.data.video import write_video
 
 N,T,S = 12,4,16
 reading = dict(frames=T, size=S, sampling='uniform', workers=1)

@@ -9,15 +9,16 @@ import psutil, pytest
 from PIL import Image
 
 from vcd.data.cache import cached_clips, file_facts
+from vcd.data.container import VideoError
 from vcd.data.datasets import datasets
-from vcd.data.video import VideoError, probe, read_clip, read_frames
+from vcd.data.video import probe, read_clip, read_frames
 from vcd.data.workers import read_clips
 
 import damaged_videos
 
 READER = '''
 import os, time
-from vcd.data.video import read_av
+from vcd.data.readers import read_av
 
 def read(path, *how):
     name = os.path.basename(path)
@@ -190,7 +191,7 @@ def test_limits_reach_the_workers_and_a_longer_time_reads_again(tmp_path, awkwar
             (tmp_path/'set'/c).mkdir(parents=True, exist_ok=True)
             encode(tmp_path/'set'/c/f'{i}.mp4', 10+k)
     module = tmp_path/'slow_reader_of_test.py'
-    module.write_text("import time\nfrom vcd.data.video import read_av\ndef read(path, *how):\n"
+    module.write_text("import time\nfrom vcd.data.readers import read_av\ndef read(path, *how):\n"
                       "    if path.endswith('b/0.mp4'): time.sleep(4)\n    return read_av(path, *how)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     how = dict(frames=4, size=16, workers=1, reader='slow_reader_of_test:read', bad=.5)
@@ -253,14 +254,14 @@ def test_cost_does_not_grow_with_the_film(tmp_path):
             for i in range(n):
                 out.mux(s.encode(av.VideoFrame.from_ndarray(np.full((16, 16, 3), i % 250, np.uint8), 'rgb24')))
             out.mux(s.encode())
-    from vcd.data import video
-    decoded,real = [],video.decode
+    from vcd.data import readers
+    decoded,real = [],readers.decode
     def count(*a, **kw):
         for f in real(*a, **kw):
             decoded.append(1)
             yield f
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(video, 'decode', count)
+        m.setattr(readers, 'decode', count)
         work = []
         for n in (300, 3000):
             decoded.clear()

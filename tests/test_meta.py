@@ -10,7 +10,7 @@ from vcd.clips import Pixels, SetError
 from vcd.data.shapes import toy_clips
 from vcd.meta import Clips, Making, Meta, Source, Training
 from vcd.models.backbones import TinyNet
-from vcd.training.fit import Recipe
+from vcd.training.recipe import Recipe
 
 quick = Recipe(epochs=1, batch=6, nets=2)
 

@@ -145,4 +145,4 @@ def test_parameter_that_is_none(checkout):
 def test_errors_of_the_command_are_one_line(checkout, capsys, arguments):
     assert main(arguments) == 2
     printed = capsys.readouterr()
-    assert printed.err.startswith('vcd-mill: ') and printed.err.count('\n') == 1 and not printed.out
+    assert printed.err.startswith('vcd sweep: ') and printed.err.count('\n') == 1 and not printed.out

@@ -10,22 +10,24 @@ import importlib
 
 # %% ../nbs/99_all.ipynb #dd2dfcd1
 modules = '''
-    core show run meta clips data.listing data.video data.workers data.shapes data.archives data.download
-    data.cache data.datasets storage.codecs storage.latents models.convnets models.backbones
-    training.augment training.ensemble training.fit storage.latent_packing storage.video_codec selection.coreset
-    methods.registry methods.distribution_matching selection.gumbel selection.saliency
+    core show run meta clips data.listing data.hard_videos data.container data.readers data.video data.workers
+    data.shapes data.archives data.download data.cache data.datasets storage.codecs storage.latents models.convnets
+    models.backbones training.augment training.ensemble training.recipe training.batches training.fit
+    storage.latent_packing storage.video_codec storage.mosaic selection.coreset methods.registry methods.stores
+    methods.classes methods.matching methods.distribution_matching selection.gumbel selection.saliency
     methods.gradient_matching methods.teacher methods.trajectory_matching selection.training_dynamics
-    methods.videocompressa methods.tsgf methods.dfs methods.david methods.vdsd methods.presets
-    methods.condense evaluation.evaluate evaluation.redundancy reporting.tables evaluation.motion
-    evaluation.set_distances reporting.published reporting.figures tasks.segmentation
-    tasks.segmentation_sets'''.split()
+    selection.duplicates methods.videocompressa methods.tsgf methods.dfs methods.david methods.vdsd methods.budget
+    methods.presets methods.condense evaluation.evaluate evaluation.redundancy reporting.tables evaluation.motion
+    evaluation.set_distances reporting.published reporting.figures tasks.segmentation tasks.segmentation_sets
+    export.folder export.webdataset export.hub'''.split()
 for module in modules: importlib.import_module(f'vcd.{module}')
 
 # %% ../nbs/99_all.ipynb #5d1cf2a0
 from .clips import ClipSet, codecs, load
 from .core import device_name, human_bytes, measure, pick_device, seed_list
 from .data.datasets import datasets, describe, load_data, protocols
-from .evaluation.evaluate import chance_row, evaluate, recipes
+from .evaluation.evaluate import chance_row, evaluate, recipes, with_judges
+from .export.folder import exporters
 from .methods.condense import condense, condense_once, hyperparameters
 from .methods.presets import preset_table, presets
 from .methods.registry import methods
@@ -34,19 +36,22 @@ from .reporting.figures import bytes_accuracy, costs, save_figure
 from .reporting.tables import bounds, method_rows, plain_table, summary_table, table
 from .run import Run, outputs, read_rows
 from .selection.coreset import selectors
+from .selection.duplicates import dedup, duplicates, straddling
 from .show import axes, browse, curves, play, strips, style
 from .storage.codecs import storage
 from .storage.latents import autoencoder, autoencoders
 from .training.augment import augments, mixes
-from .training.fit import Recipe, accuracy, fit
+from .training.fit import accuracy, fit
+from .training.recipe import Recipe
 
 short_list = dict(
     sets      = 'ClipSet load datasets load_data protocols describe storage',
+    clean     = 'duplicates dedup straddling',
     condense  = 'condense condense_once methods hyperparameters presets preset_table',
-    evaluate  = 'evaluate chance_row recipes Recipe fit accuracy',
+    evaluate  = 'evaluate with_judges chance_row recipes Recipe fit accuracy',
     look      = 'strips play browse curves axes style',
     results   = 'Run outputs read_rows method_rows table summary_table plain_table '
                 'bytes_accuracy costs save_figure bounds',
-    extend    = 'nets codecs selectors augments mixes autoencoder autoencoders',
+    extend    = 'nets codecs selectors augments mixes autoencoder autoencoders exporters',
     machine   = 'pick_device device_name measure seed_list human_bytes')
 __all__ = ' '.join(short_list.values()).split()

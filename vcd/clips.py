@@ -8,7 +8,8 @@ __all__ = ['limits', 'float_types', 'whole_types', 'codecs', 'pixel_mean', 'pixe
            'Codecs', 'normalise', 'denormalise', 'Pixels', 'network_of', 'weight_entries', 'weights_of',
            'codec_entries', 'check_weights', 'ClipSet', 'as_labels', 'check_labels', 'describe_set', 'decode_clips',
            'as_index', 'clip_numbers', 'take_clips', 'clips_of_class', 'clip_items', 'NormalisedClips', 'draw_clips',
-           'fingerprint', 'as_data', 'checksum', 'check_set', 'write_set', 'as_text', 'parse_json', 'load']
+           'fingerprint', 'as_data', 'checksum', 'check_set', 'smallest_type', 'stored_labels', 'write_set', 'as_text',
+           'parse_json', 'load']
 
 # %% ../nbs/04_clips.ipynb #6aff5e44
 import hashlib, json
@@ -260,6 +261,7 @@ class ClipSet(Dataset):
     def clips(self, idx=None, device=None): return decode_clips(self, idx, device)
     def take(self, idx): return take_clips(self, idx)
     def of_class(self, c): return clips_of_class(self, c)
+    def normalised(self, order='TCHW'): return NormalisedClips(self, order)
 
     def change(self, **parts):
         "The same set with another store, labels, classes, codec or meta"
@@ -270,10 +272,6 @@ class ClipSet(Dataset):
         "The same set with its store and labels on `device`"
         store = {k: v.to(device, non_blocking=True) for k,v in self.store.items()}
         return self.change(store=store, labels=self.labels.to(device, non_blocking=True))
-
-    def normalised(self, order='TCHW'):
-        "The set as a `Dataset` of normalised clips, see `NormalisedClips`"
-        return NormalisedClips(self, order)
 
     def save(self, path):
         "Write the set as one file, atomically; a SetError if it could not be loaded"
@@ -344,7 +342,9 @@ def decode_clips(
 
 def as_index(idx):
     "Lists, tuples and ranges as tensors; slices, masks and tensors as they are"
-    return torch.as_tensor(idx) if isinstance(idx, (list, tuple, range)) else idx
+    if not isinstance(idx, (list, tuple, range)): return idx
+    at = torch.as_tensor(idx)
+    return at if len(at) else at.long()   # of an empty list it would be float
 
 def clip_numbers(
     clips:ClipSet,  # A set
@@ -503,6 +503,24 @@ def _check_networks(clips):
 # %% ../nbs/04_clips.ipynb #9a5b0b7b
 format_version = 3   # 1 has no checksum, 2 has one dictionary for `meta`
 
+def smallest_type(
+    v:Tensor,  # Whole numbers
+)->Tensor:     # uint8, int16, int32 or int64
+    "The same whole numbers in the smallest type that holds them"
+    if not v.numel(): return v
+    low,high = (o.item() for o in v.aminmax())
+    for dtype in (torch.uint8, torch.int16, torch.int32):
+        if torch.iinfo(dtype).min <= low and high <= torch.iinfo(dtype).max: return v.to(dtype)
+    return v.long()
+
+def stored_labels(
+    labels:Tensor,  # Hard (N,), or soft (N,n_classes)
+)->Tensor:          # The same numbers, in fewer bytes where no digit is lost
+    "Labels as a file has them: hard ones in the smallest type, soft ones as float16 if they are exact there"
+    if labels.ndim == 1: return smallest_type(labels)
+    half = labels.half()
+    return half if half.float().equal(labels) else labels
+
 def write_set(
     clips:ClipSet,  # Any set
     path,           # The .safetensors file
@@ -510,7 +528,8 @@ def write_set(
     "Write the set without checking it"
     head = dict(format=format_version, codec=clips.codec.name, config=clips.codec.config, classes=clips.classes,
                 meta=clips.meta.to_json())
-    tensors = {k: v.detach().cpu().contiguous() for k,v in dict(clips.store, labels=clips.labels).items()}
+    stored  = dict(clips.store, labels=stored_labels(clips.labels))
+    tensors = {k: v.detach().cpu().contiguous() for k,v in stored.items()}
     try: head = parse_json(json.dumps(head), 'the header')
     except (TypeError, ValueError, RecursionError) as e:
         raise SetError(f'{path} is not written: codec, classes and meta have to be JSON ({e})') from None
@@ -523,9 +542,10 @@ def as_text(
     head:dict,  # A header
 )->str:
     "JSON, in UTF-8 where that can be: names of files that are not UTF-8 are escaped"
-    text = json.dumps(head, ensure_ascii=False)
+    how  = dict(separators=(',', ':'))   # no blanks
+    text = json.dumps(head, ensure_ascii=False, **how)
     try: text.encode()
-    except UnicodeEncodeError: return json.dumps(head)
+    except UnicodeEncodeError: return json.dumps(head, **how)
     return text
 
 # %% ../nbs/04_clips.ipynb #e2b58733

@@ -212,7 +212,8 @@ def header_bytes(
     making:Making,  # How a set was made
 )->int:             # Bytes
     "The most that this adds to the header of a file, whatever the seconds will be"
-    return len(json.dumps(making.to_json()).encode()) + padding(making)
+    text = json.dumps(making.to_json(), separators=(',', ':'))
+    return len(json.dumps(text)) - 2 + padding(making)   # the header is a text within JSON: quotes are escaped
 
 # %% ../nbs/03_meta.ipynb #8776264b
 _moved = dict(condense_seed='seed', condense_s='seconds', condense_peak_mb='peak_mb', stage_s='stages')

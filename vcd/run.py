@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['row_columns', 'as_path', 'home', 'outputs', 'cache_dir', 'data_dir', 'make_folder', 'disk_errors', 'remove_abandoned',
-           'atomic', 'write_json', 'read_json', 'save_state', 'load_state', 'StageClock', 'load_checkpoint',
-           'check_progress', 'Job', 'StoreJob', 'digest', 'memo', 'commit', 'environment', 'make_row', 'save_rows',
-           'read_rows', 'Run', 'check_finite', 'point_id']
+           'atomic', 'as_json', 'write_json', 'read_json', 'save_state', 'load_state', 'StageClock', 'load_checkpoint',
+           'check_progress', 'Job', 'StoreJob', 'digest', 'memo', 'commit', 'environment', 'make_row', 'as_frame',
+           'save_rows', 'read_rows', 'Run', 'check_finite', 'point_id']
 
 # %% ../nbs/02_run.ipynb #e0de2f6f
 import contextlib, copy, errno, functools, hashlib, importlib.metadata, json, math, os, platform, re, shutil, subprocess
@@ -152,14 +152,21 @@ def atomic(
         if temporary: shutil.rmtree(temporary, ignore_errors=True)
 
 # %% ../nbs/02_run.ipynb #e2676257
-def write_json(
-    path,  # File to write
-    o,     # Value that JSON can hold; paths and numpy numbers too
-)->Path:
-    "Write `o` as JSON, atomically; NaN and infinity, which JSON does not have, become null"
+def as_json(
+    o,  # Value that JSON can hold; paths and numpy numbers too
+)->str:
+    "`o` as JSON; NaN and infinity, which JSON does not have, become null"
     text  = json.dumps(o, default=_to_json)
     plain = json.loads(text, parse_constant=lambda name: None)
-    with atomic(path) as f: f.write_text(json.dumps(plain, indent=1)+'\n', encoding='utf-8')
+    return json.dumps(plain, indent=1)
+
+def write_json(
+    path,  # File to write
+    o,     # Value for `as_json`
+)->Path:
+    "Write `o` as JSON, atomically"
+    text = as_json(o)
+    with atomic(path) as f: f.write_text(text+'\n', encoding='utf-8')
     return as_path(path)
 
 def read_json(path):
@@ -398,7 +405,8 @@ def memo(
 
 # %% ../nbs/02_run.ipynb #af16071b
 def commit()->str:
-    "The commit of the checkout, with a + if its code has changed since; the package's version if there is no git"
+    "The commit of the checkout, with a + if its code has changed since; the package's version if there is none"
+    if not _is_checkout(home()): return f'v{vcd.__version__}'   # the commit of another project says nothing
     try:
         head = _git('rev-parse', '--short=9', 'HEAD')
         if head.returncode == 0:
@@ -512,13 +520,21 @@ def _read_csv(path):
     return frame
 
 # %% ../nbs/02_run.ipynb #44887579
+def as_frame(
+    rows:list,  # Dicts
+)->pd.DataFrame:
+    "Rows as a frame, of Python's strings: those of pyarrow, which pandas prefers, cannot hold half a surrogate pair"
+    with _python_strings(): return pd.DataFrame(rows)
+
+def _python_strings(): return pd.option_context('mode.string_storage', 'python')
+
 def save_rows(
     rows:list,  # Rows, each with a `point`: the id of its experiment point
     path,       # The CSV file; created if it does not exist
 )->pd.DataFrame:
     "Add rows to a CSV file, in place of earlier rows of the same points; safe from several processes at once"
     path = as_path(path)
-    new  = pd.DataFrame(rows)
+    new  = as_frame(rows)
     make_folder(path.parent)
     with FileLock(path.with_name(f'.{path.name}.lock')):
         old   = read_rows(path)
@@ -536,7 +552,8 @@ def read_rows(
     "The rows of an experiment; an empty frame if there are none yet"
     path = as_path(path) if str(path).endswith('.csv') else outputs('rows', f'{path}.csv')
     if not path.exists(): return pd.DataFrame(columns=[*row_columns, 'point'])
-    try: return _read_csv(path)
+    try:
+        with _python_strings(): return _read_csv(path)
     except ValueError as e: raise ValueError(f'{path} is not a CSV of rows ({e}); repair or delete it') from e
 
 # %% ../nbs/02_run.ipynb #9a127a59
@@ -569,7 +586,7 @@ class Run:
         if self.folder:
             save_rows(rows, outputs('rows', f'{self.experiment}.csv'))
             write_json(self.folder/'row.json', rows)   # last: it marks the run as complete
-        return pd.DataFrame(rows)
+        return as_frame(rows)
 
     def __repr__(self): return f'Run {self.experiment} {self.point} → {self.folder or "nothing kept"}'
 

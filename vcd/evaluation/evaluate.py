@@ -19,7 +19,9 @@ from ..selection.coreset import frame_repeats
 from ..selection.gumbel import LatentScorer, scorer_net, top_frames
 from ..storage.codecs import storage
 from ..storage.latents import encode_clips
-from ..training.fit import Recipe, accuracy, fit, suited
+from ..training.batches import suited
+from ..training.fit import accuracy, fit
+from ..training.recipe import Recipe
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #0e290665
 recipes = Registry('recipe')

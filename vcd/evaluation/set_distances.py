@@ -34,7 +34,8 @@ def teacher_features(
     if clips.shape[0] > frames:
         raise ValueError(f'clips of {clips.shape[0]} frames, and the teacher needs {frames}; choose some first')
     at = frame_repeats(clips.shape[0], frames)
-    features,logits = [],[]
+    features = []
+    logits   = []
     for i in torch.arange(len(clips)).split(batch):
         x = clips.clips(i, ens.device)[:, at]
         features.append(ens(x, 'embed')[0].float().cpu())
@@ -47,13 +48,15 @@ def in_real_units(
     *others:Tensor,  # Features (m,D) of other sets
 )->tuple:            # All of them, float64, shifted and scaled by the real mean and mean square
     "Features in which the real clips have mean 0 and mean square 1"
-    for f in (real, *others): _check_features(f, real.shape[1])
-    real,*others = [f.double() for f in (real, *others)]
+    sets = real, *others
+    for f in sets: _check_features(f, real.shape[1])
+    sets = [f.double() for f in sets]
+    real = sets[0]
     mean = real.mean(0)
     size = (real-mean).square().sum(1).mean().sqrt()
     if size <= 1e-9*mean.norm():
         raise ValueError('all real clips have the same features: there is no unit to measure by')
-    return tuple((f-mean)/size for f in (real, *others))
+    return tuple((f-mean)/size for f in sets)
 
 def _check_features(f, D):
     "Features are a table of D columns with at least one row and finite values"
@@ -70,15 +73,19 @@ def frechet_distance(
     "Squared Fréchet distance between the Gaussians of two sets, as in FID; nothing is added to a covariance"
     for f in (a, b): _check_features(f, a.shape[1])
     if min(len(a), len(b)) < 2: raise ValueError(f'{len(a)} and {len(b)} clips: a covariance needs two or more')
-    za,zb = _covariance_root(a),_covariance_root(b)
-    cross = torch.linalg.svdvals(za@zb.T).sum()
-    means = (a.double().mean(0)-b.double().mean(0)).square().sum()
-    squared = means + za.square().sum() + zb.square().sum() - 2*cross
+    za = _covariance_root(a)
+    zb = _covariance_root(b)
+    shift   = a.double().mean(0)-b.double().mean(0)
+    trace_a = za.square().sum()
+    trace_b = zb.square().sum()
+    cross   = torch.linalg.svdvals(za@zb.T).sum()
+    squared = shift.square().sum() + trace_a + trace_b - 2*cross
     return max(0., squared.item())
 
 def _covariance_root(f):
     "A matrix Z with ZᵀZ the covariance, with no more rows than needed"
-    z = (f.double()-f.double().mean(0))/(len(f)-1)**.5
+    f = f.double()
+    z = (f-f.mean(0))/(len(f)-1)**.5
     return torch.linalg.qr(z, mode='r').R if len(z) > z.shape[1] else z
 
 # %% ../../nbs/evaluation/03_set_distances.ipynb #9406c6f2
@@ -89,13 +96,19 @@ def kernel_distance(
     "Unbiased squared maximum mean discrepancy under a cubic kernel, as in KID"
     for f in (a, b): _check_features(f, a.shape[1])
     if min(len(a), len(b)) < 2: raise ValueError(f'{len(a)} and {len(b)} clips: pairs need two or more')
-    a,b = a.double(),b.double()
+    a = a.double()
+    b = b.double()
     within_a = _mean_off_diagonal(_cubic_kernel(a, a))
     within_b = _mean_off_diagonal(_cubic_kernel(b, b))
-    return within_a + within_b - 2*_cubic_kernel(a, b).mean().item()
+    across   = _cubic_kernel(a, b).mean().item()
+    return within_a + within_b - 2*across
 
 def _cubic_kernel(x, y): return (x@y.T + 1)**3
-def _mean_off_diagonal(K): return (K.sum()-K.trace()).item()/(len(K)*(len(K)-1))
+
+def _mean_off_diagonal(K):
+    total = (K.sum()-K.trace()).item()
+    pairs = len(K)*(len(K)-1)
+    return total/pairs
 
 # %% ../../nbs/evaluation/03_set_distances.ipynb #81e05fdb
 def density_coverage(
@@ -106,8 +119,10 @@ def density_coverage(
     "Density and coverage of a set among real clips"
     for f in (real, others): _check_features(f, real.shape[1])
     _check_k(k, len(real))
-    real,others = real.double(),others.double()
-    return _density_coverage(_distances_within(real), _distances(real, others), k)
+    real   = real.double()
+    within = _distances_within(real)
+    across = _distances(real, others.double())
+    return _density_coverage(within, across, k)
 
 def _check_k(k, n):
     "k neighbours exist among n real clips"
@@ -123,8 +138,10 @@ def _density_coverage(within, across, k):
     "Density and coverage, from the distances between real clips (n,n) and from them to others (n,m)"
     radius = within.kthvalue(k, dim=1).values[:, None]
     inside = across <= radius
-    density = inside.sum().item()/(k*across.shape[1])
-    return density, inside.any(1).double().mean().item()
+    m = across.shape[1]
+    density  = inside.sum().item()/(k*m)
+    coverage = inside.any(1).double().mean().item()
+    return density, coverage
 
 # %% ../../nbs/evaluation/03_set_distances.ipynb #30fefadb
 def expected_coverage(
@@ -133,8 +150,8 @@ def expected_coverage(
     k:int=5,  # Neighbour that the radius of a ball reaches to
 )->float:     # From 0 to 1
     "Expected coverage of `m` further draws of the real distribution"
-    i = np.arange(1, k+1)
-    empty = np.prod((n-i)/(n-i+m))
+    others = n - np.arange(1, k+1)   # real clips that are left after each of the k nearest
+    empty  = np.prod(others/(others+m))
     return 1-float(empty)
 
 # %% ../../nbs/evaluation/03_set_distances.ipynb #10dd265a
@@ -148,18 +165,23 @@ def set_distances(
     "How close a set is to real clips, in real units"
     _check_k(k, len(real))
     a,b = in_real_units(real, others)
-    within,to_real = _distances_within(a),_distances(b, a)
+    within  = _distances_within(a)
+    to_real = _distances(b, a)
     density,coverage = _density_coverage(within, to_real.T, k)
-    means = {c.item(): a[real_labels == c].mean(0) for c in real_labels.unique()}
+    means   = {c.item(): a[real_labels == c].mean(0) for c in real_labels.unique()}
     missing = sorted({*labels.tolist()}-{*means})
     if missing: raise ValueError(f'classes {missing} have no real clip to be near to')
-    to_nearest = to_real.amin(1).mean()
+    covers     = coverage/expected_coverage(len(a), len(b), k)
+    spread     = _variance(b)/_variance(a)
+    to_mean    = _distance_to(means, b, labels)/_distance_to(means, a, real_labels)
+    to_nearest = _mean_nearest(to_real)/_mean_nearest(within)
+    is_own     = real_labels[to_real.argmin(1)] == labels
     return dict(frechet=frechet_distance(a, b), kernel=kernel_distance(a, b), density=density, coverage=coverage,
-                covers=coverage/expected_coverage(len(a), len(b), k),
-                spread=b.var(0).sum().item()/a.var(0).sum().item(),
-                to_mean=_distance_to(means, b, labels)/_distance_to(means, a, real_labels),
-                to_nearest=to_nearest.item()/within.amin(1).mean().item(),
-                nearest_own=(real_labels[to_real.argmin(1)] == labels).double().mean().item())
+                covers=covers, spread=spread, to_mean=to_mean, to_nearest=to_nearest,
+                nearest_own=is_own.double().mean().item())
+
+def _variance(f): return f.var(0).sum().item()
+def _mean_nearest(distances): return distances.amin(1).mean().item()
 
 def _distance_to(means, f, labels):
     "Mean distance of features from the mean of their class"
@@ -172,23 +194,28 @@ embeddings = Registry('embedding')
 @embeddings('umap')
 def umap_points(x, seed, neighbours=15, apart=.1):
     "UMAP (McInnes et al., 2018): `neighbours` of each point, `apart` the least distance between points"
-    umap = from_extra('umap', 'UMAP').UMAP(n_neighbors=min(neighbours, len(x)-1), min_dist=apart, random_state=seed,
-                                           n_jobs=1)
-    return umap.fit_transform(x)
+    umap       = from_extra('umap', 'UMAP')
+    neighbours = min(neighbours, len(x)-1)
+    reducer    = umap.UMAP(n_neighbors=neighbours, min_dist=apart, random_state=seed, n_jobs=1)
+    return reducer.fit_transform(x)
 
 @embeddings('tsne')
 def tsne_points(x, seed, perplexity=30):
     "t-SNE (van der Maaten and Hinton, 2008), started from the principal components; `perplexity`: about the neighbours"
     manifold   = from_extra('sklearn.manifold', 't-SNE')
     perplexity = min(perplexity, (len(x)-1)/3)
-    return manifold.TSNE(perplexity=perplexity, init='pca', random_state=seed).fit_transform(x)
+    reducer    = manifold.TSNE(perplexity=perplexity, init='pca', random_state=seed)
+    return reducer.fit_transform(x)
 
 @embeddings('pca')
 def principal_points(x, seed):
     "The two leading principal components, with signs that make their skew positive; `seed` is not used"
-    U,s,_ = np.linalg.svd(x-x.mean(0), full_matrices=False)
-    signs = np.sign(np.sum(U[:, :2]**3, 0) + 1e-30)
-    return U[:, :2]*s[:2]*signs
+    centred = x-x.mean(0)
+    U,s,_ = np.linalg.svd(centred, full_matrices=False)
+    U     = U[:, :2]
+    skew  = np.sum(U**3, 0)
+    signs = np.sign(skew + 1e-30)   # 1 for a skew of 0
+    return U*s[:2]*signs
 
 # %% ../../nbs/evaluation/03_set_distances.ipynb #78e19a4f
 def embedding(
@@ -200,8 +227,10 @@ def embedding(
     "Features embedded in the plane"
     _check_features(features, features.shape[-1])
     if len(features) < 5: raise ValueError(f'{len(features)} clips: a picture of neighbours needs 5 or more')
-    xy = embeddings[how](features.float().cpu().numpy(), seed, **options)
-    centred = np.ascontiguousarray(xy, dtype=np.float32)-xy.mean(0, dtype=np.float32)
+    x  = features.float().cpu().numpy()
+    xy = embeddings[how](x, seed, **options)
+    middle  = xy.mean(0, dtype=np.float32)
+    centred = np.ascontiguousarray(xy, dtype=np.float32)-middle
     return torch.from_numpy(centred)
 
 def neighbours_kept(
@@ -210,9 +239,10 @@ def neighbours_kept(
     k:int=10,         # Neighbours of each clip
 )->float:             # 1 keeps all; chance is k/(N-1)
     "The share of each clip's nearest neighbours that are still its nearest in the picture"
-    nearest = lambda f: _distances_within(f.double()).topk(k, largest=False).indices
-    before,after = nearest(features),nearest(xy)
-    same = before[:, :, None] == after[:, None]
+    def nearest(f): return _distances_within(f.double()).topk(k, largest=False).indices
+    before = nearest(features)
+    after  = nearest(xy)
+    same   = before[:, :, None] == after[:, None]
     return same.any(2).double().mean().item()
 
 # %% ../../nbs/evaluation/03_set_distances.ipynb #9c5925cc
@@ -222,12 +252,14 @@ def in_few_directions(
     dims:int=32,     # Leading directions of the real clips to keep
 )->tuple:            # Each as (…,dims+1), float32, in real units; the last number is the length of the rest
     "Features in the leading directions of the real clips, and the length of what is left"
-    sets  = in_real_units(real, *others)
-    basis = torch.linalg.svd(sets[0], full_matrices=False).Vh[:dims].T
+    sets    = in_real_units(real, *others)
+    _,_,Vh  = torch.linalg.svd(sets[0], full_matrices=False)
+    basis   = Vh[:dims].T
     def reduce(f):
-        inside = f@basis
-        rest   = (f-inside@basis.T).norm(dim=1, keepdim=True)
-        return torch.cat([inside, rest], 1).float()
+        inside  = f@basis
+        outside = f-inside@basis.T
+        length  = outside.norm(dim=1, keepdim=True)
+        return torch.cat([inside, length], 1).float()
     return tuple(reduce(f) for f in sets)
 
 # %% ../../nbs/evaluation/03_set_distances.ipynb #e092f671
@@ -244,14 +276,14 @@ def draw_embedding(
     (_,real),*sets = labels.items()
     cols = min(cols, len(sets))
     rows = math.ceil(len(sets)/cols)
-    height  = width/cols*rows + .2 + (.3 if classes else 0)
+    legend  = .3 if classes else 0   # inches
+    height  = width/cols*rows + .2 + legend
     fig,axs = axes(rows, cols, size=(width, height), sharex=True, sharey=True)
-    n_classes = max(int(o.max()) for o in labels.values())+1
-    colour    = _colours(n_classes)
-    start = len(real)
-    for ax,(title,y) in zip(axs.flat, sets):
-        _draw_set(ax, title, xy[:len(real)], colour[real], xy[start:start+len(y)], colour[y])
-        start += len(y)
+    last    = max(int(o.max()) for o in labels.values())
+    colour  = _colours(last+1)
+    real_xy,*sets_xy = xy.split([len(o) for o in labels.values()])
+    for ax,(title,y),set_xy in zip(axs.flat, sets, sets_xy):
+        _draw_set(ax, title, real_xy, colour[real], set_xy, colour[y])
     for ax in axs.flat[len(sets):]: ax.axis('off')
     if classes: _legend(fig, axs[0, 0], classes, colour)
     return fig
@@ -274,6 +306,9 @@ def _colours(n):
 def _legend(fig, ax, classes, colour):
     "Names of the classes below the figure, if there are at most 20"
     if len(classes) > 20: return
-    marks = [ax.scatter([], [], c=[c], s=12, label=plain_text(name)) for name,c in zip(classes, colour)]
+    marks = []
+    for name,own in zip(classes, colour):
+        mark = ax.scatter([], [], c=[own], s=12, label=plain_text(name))
+        marks.append(mark)
     fig.legend(handles=marks, loc='outside lower center', ncols=6, fontsize=6, frameon=False, handletextpad=.1,
                columnspacing=1)

@@ -21,10 +21,12 @@ from torch import Tensor
 from ..clips import ClipSet, fingerprint
 from ..storage.codecs import cut_videos, divisors
 from ..core import Registry, check_name, generator, pick_device, sub_seed
-from .distribution_matching import Matching, MatchRecipe, class_means, class_table, dm_loss, start_set
+from .classes import class_means, class_table, dm_loss
+from .distribution_matching import Matching
+from .matching import MatchRecipe
 from .registry import methods, variant_by
-from .teacher import weights_key
-from .tsgf import check_classes, give_teacher
+from .stores import start_set
+from .teacher import check_classes, give_teacher, weights_key
 from ..models.backbones import net_key
 from ..run import Job, digest
 from ..show import axes, plain_text
@@ -182,7 +184,7 @@ class Together(Matching):
     @property
     def videos(self): return super().videos/self.groups   # per class, in each set
 
-    def _loss(self, real, f):
+    def feature_loss(self, real, f):
         "The loss of DM, summed over sets and classes"
         means = class_means(f, self.which*self.C+self.y, self.groups*self.C)
         return dm_loss(real.repeat(self.groups, 1), means)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['gradient_metrics', 'stored_gradients', 'frame_products', 'key_weights', 'key_products', 'negative_cosine',
            'direction_distance', 'raw_distance', 'beside_keys', 'choose_frames', 'DFSRecipe', 'check_dfs',
-           'check_keyframes', 'exchange', 'with_keys', 'insertion_due', 'key_cosines', 'gradient_readings',
-           'opposed_frames', 'frames_to_insert', 'insertion_rows', 'insertion_details', 'DFS', 'key_counts',
-           'show_keys', 'dfs']
+           'check_keyframes', 'exchange', 'with_keys', 'empty_keys', 'insertion_due', 'key_cosines',
+           'gradient_readings', 'opposed_frames', 'trace_line', 'frames_to_insert', 'insertion_rows',
+           'insertion_details', 'DFS', 'key_counts', 'show_keys', 'dfs']
 
 # %% ../../nbs/methods/07_dfs.ipynb #d5c49723
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ from torch import Tensor
 from ..clips import ClipSet, pixel_std
 from ..storage.codecs import KeyFrames, interpolate
 from ..core import Registry, check_name, generator
-from .distribution_matching import Matching, MatchRecipe, matched
+from .distribution_matching import Matching
+from .matching import MatchRecipe, matched
 from .registry import methods, variant_by
 from ..run import digest
 from ..show import axes, strip
@@ -32,7 +33,8 @@ def stored_gradients(
 )->Tensor:            # Gradients of the frames as they are stored, of the same shape
     "Gradients in the space in which frames are stored"
     if codec.config['space'] != 'normalised': return g
-    return g*torch.tensor(pixel_std, device=g.device).view(3, 1, 1)
+    std = torch.tensor(pixel_std, device=g.device)
+    return g*std.view(3, 1, 1)
 
 def frame_products(
     g:Tensor,  # Gradients of the frames of clips (N,T,…)
@@ -47,37 +49,44 @@ def key_weights(
 )->Tensor:            # (N,T,T): weight of the key at the last axis in the frame at the middle axis; rows sum to one
     "The interpolation weights of Eq. 3, by frame number"
     left,right,a = codec.between(store)
-    weights = torch.zeros(*a.shape, a.shape[1], device=a.device)
+    N,T = a.shape
+    a   = a[..., None]
     left_times  = store['times'][left].long()[..., None]
     right_times = store['times'][right].long()[..., None]
-    return weights.scatter_add(2, left_times, a[..., None]).scatter_add(2, right_times, 1-a[..., None])
+    weights = torch.zeros(N, T, T, device=a.device)
+    weights = weights.scatter_add(2, left_times, a)
+    return weights.scatter_add(2, right_times, 1-a)
 
 # %% ../../nbs/methods/07_dfs.ipynb #9086b338
 def key_products(
-    G:Tensor,           # Inner products of frame gradients (N,T,T), from `frame_products`
-    W:Tensor,           # Interpolation weights (N,T,T), from `key_weights`
-    gradient:str='own', # A key's gradient: at its 'own' frame, or the 'total' over all frames interpolated from it
-)->tuple:               # Products of frame and key gradients (N,T,T); squared norms of frame and key gradients (N,T)
+    G:Tensor,            # Inner products of frame gradients (N,T,T), from `frame_products`
+    W:Tensor,            # Interpolation weights (N,T,T), from `key_weights`
+    gradient:str='own',  # A key's gradient: at its 'own' frame, or the 'total' over all frames interpolated from it
+)->tuple:                # Products of frame and key gradients (N,T,T); squared norms of frame and key gradients (N,T)
     "The inner products and squared norms in Eqs. 4 and 5"
     def diagonal(o): return o.diagonal(dim1=1, dim2=2).clamp_min(0)
-    if gradient == 'own': return G, diagonal(G), diagonal(G)
-    return G@W, diagonal(G), diagonal(W.mT@G@W)
+    frame_norms = diagonal(G)
+    if gradient == 'own': return G, frame_norms, frame_norms
+    return G@W, frame_norms, diagonal(W.mT@G@W)
 
 # %% ../../nbs/methods/07_dfs.ipynb #a288665c
 gradient_metrics = Registry('metric')   # Name: (products, squared norms of frames, of keys) → numbers (N,T,T)
 
 @gradient_metrics('cosine')
 def negative_cosine(products, frame_norms, key_norms):
-    norms = frame_norms.sqrt()[:, :, None]*key_norms.sqrt()[:, None]
-    return -products/norms.clamp_min(1e-30)
+    frame_lengths = frame_norms.sqrt()[:, :, None]
+    key_lengths   = key_norms.sqrt()[:, None]
+    return -products/(frame_lengths*key_lengths).clamp_min(1e-30)
 
 @gradient_metrics('l2')
 def direction_distance(products, frame_norms, key_norms):
-    return (2+2*negative_cosine(products, frame_norms, key_norms)).clamp_min(0).sqrt()
+    squares = 2+2*negative_cosine(products, frame_norms, key_norms)
+    return squares.clamp_min(0).sqrt()
 
 @gradient_metrics('l2_raw')
 def raw_distance(products, frame_norms, key_norms):
-    return (frame_norms[:, :, None]+key_norms[:, None]-2*products).clamp_min(0).sqrt()
+    squares = frame_norms[:, :, None]+key_norms[:, None]-2*products
+    return squares.clamp_min(0).sqrt()
 
 def beside_keys(
     codec:KeyFrames,  # Codec of the store
@@ -85,7 +94,9 @@ def beside_keys(
     values:Tensor,    # A number for each frame and key (N,T,T)
 )->tuple:             # The numbers of each frame with the key to its left and with that to its right, each (N,T)
     "Numbers for each frame and its two neighbouring keys"
-    def at_keys(place): return values.gather(2, store['times'][place].long()[..., None])[..., 0]
+    def at_keys(place):
+        times = store['times'][place].long()
+        return values.gather(2, times[..., None])[..., 0]
     left,right,_ = codec.between(store)
     return at_keys(left), at_keys(right)
 
@@ -173,7 +184,8 @@ def exchange(
     carry,       # Function of name and value of each entry of the state of `old`; returns the value for `new`
 ):
     "Replace a tensor of an optimiser by another"
-    for group in opt.param_groups: group['params'] = [new if p is old else p for p in group['params']]
+    for group in opt.param_groups:
+        group['params'] = [new if p is old else p for p in group['params']]
     if old not in opt.state: return
     state = opt.state.pop(old)
     opt.state[new] = {name: carry(name, value) for name,value in state.items()}
@@ -190,15 +202,26 @@ def with_keys(
     weights = [o[keys] for o in codec.between(store)]
     frames  = interpolate(store['frames'].detach(), *weights).requires_grad_()
     times   = keys.nonzero()[:, 1].to(store['times'])
+    counts  = keys.sum(1).to(store['counts'])
     is_new  = new[keys].view(-1, 1, 1, 1)
 
     def carry(name, value):
         "State of the optimiser for the new tensor of keys"
-        if not torch.is_tensor(value) or value.shape != store['frames'].shape: return value
+        is_of_keys = torch.is_tensor(value) and value.shape == store['frames'].shape
+        if not is_of_keys: return value
         value = interpolate(value, *weights)
         return value if name.endswith('_sq') else value.masked_fill(is_new, 0)
 
-    return dict(frames=frames, times=times, counts=keys.sum(1).to(store['counts'])), carry
+    return dict(frames=frames, times=times, counts=counts), carry
+
+def empty_keys(
+    state:dict,  # State of a `DFS` job
+    device,      # Device of the tensors
+)->dict:         # Tensors `frames`, `times` and `counts`; the frames are not filled
+    "A store with the keys that a state has"
+    store  = {name: o.to(device, copy=True) for name,o in state['keys'].items()}
+    frames = torch.empty_like(state['store']['frames'], device=device)
+    return store | dict(frames=frames.requires_grad_())
 
 # %% ../../nbs/methods/07_dfs.ipynb #407a8ae6
 def insertion_due(
@@ -217,7 +240,8 @@ def key_cosines(
     products:tuple,   # Inner products and squared norms, from `key_products`
 )->list:              # Cosines with the key to the left and with the key to the right, each (N,T)
     "Cosines of Eqs. 4 and 5"
-    return [-o for o in beside_keys(codec, store, negative_cosine(*products))]
+    distances = negative_cosine(*products)
+    return [-o for o in beside_keys(codec, store, distances)]
 
 # %% ../../nbs/methods/07_dfs.ipynb #a136f9bf
 def gradient_readings(
@@ -227,8 +251,11 @@ def gradient_readings(
 )->dict:              # 'own' and 'total' to a pair: `key_products`, `key_cosines`
     "Products and cosines under both readings of a key's gradient"
     weights  = key_weights(codec, store)
-    products = {reading: key_products(G, weights, reading) for reading in ('own', 'total')}
-    return {reading: (o, key_cosines(codec, store, o)) for reading,o in products.items()}
+    readings = {}
+    for reading in ('own', 'total'):
+        products = key_products(G, weights, reading)
+        readings[reading] = products, key_cosines(codec, store, products)
+    return readings
 
 def opposed_frames(
     cosines:list,  # Cosines with the left and the right key, each (N,T), from `key_cosines`
@@ -237,7 +264,19 @@ def opposed_frames(
 )->Tensor:         # (2,)
     "Number of frames that meet Eq. 6, and the smallest value of a frame's larger cosine"
     larger = torch.maximum(*cosines).masked_fill(~free, torch.inf)
-    return torch.stack([(larger < eps).sum().float(), larger.min()])
+    meet   = (larger < eps).sum()
+    return torch.stack([meet.float(), larger.min()])
+
+def trace_line(
+    codec:KeyFrames,  # Codec of the store
+    store:dict,       # Tensors `frames`, `times` and `counts`
+    readings:dict,    # From `gradient_readings`
+    eps:float,        # Threshold of Eq. 6
+)->Tensor:            # (1,4)
+    "`opposed_frames` for 'own' and for 'total'"
+    free  = ~codec.keys(store)
+    parts = [opposed_frames(cosines, free, eps) for _,cosines in readings.values()]
+    return torch.cat(parts)[None].cpu()
 
 # %% ../../nbs/methods/07_dfs.ipynb #1926120c
 def frames_to_insert(
@@ -248,11 +287,13 @@ def frames_to_insert(
     gen,              # Random generator for `pick='random'`
 )->Tensor:            # Booleans (N,T)
     "Frames that become keys, by the settings of a recipe"
-    left,right = beside_keys(codec, store, gradient_metrics[r.metric](*products))
+    distances  = gradient_metrics[r.metric](*products)
+    left,right = beside_keys(codec, store, distances)
     threshold  = -r.eps if r.metric == 'cosine' else r.far
     most = r.most or codec.config['length']
+    room = most-store['counts']
     free = ~codec.keys(store)
-    return choose_frames(left, right, free, threshold, r.pick, r.every, most-store['counts'], gen)
+    return choose_frames(left, right, free, threshold, r.pick, r.every, room, gen)
 
 # %% ../../nbs/methods/07_dfs.ipynb #8f963fea
 def insertion_rows(
@@ -262,8 +303,9 @@ def insertion_rows(
 )->Tensor:         # (n,5): update, video, time, cosines with the left and the right key
     "One row for each inserted frame"
     video,time = new.nonzero().T
-    columns = [torch.full_like(video, update), video, time, *(o[video, time] for o in cosines)]
-    return torch.stack(columns, 1).float().cpu()
+    updates    = torch.full_like(video, update)
+    left,right = (o[video, time] for o in cosines)
+    return torch.stack([updates, video, time, left, right], 1).float().cpu()
 
 def insertion_details(
     log:Tensor,     # Rows of `insertion_rows`
@@ -271,8 +313,10 @@ def insertion_details(
 )->dict:
     "What `meta.making.details` records of the insertions"
     update,video,time,left,right = log.T
-    inserted = {k: o.int().tolist() for k,o in dict(update=update, video=video, time=time).items()}
-    for k,o in dict(left=left, right=right).items(): inserted[k] = [round(v, 3) for v in o.tolist()]
+    numbers  = dict(update=update, video=video, time=time)
+    inserted = {name: o.int().tolist() for name,o in numbers.items()}
+    for name,cosines in dict(left=left, right=right).items():
+        inserted[name] = [round(o, 3) for o in cosines.tolist()]
     return dict(keys=counts.tolist(), inserted=inserted)
 
 # %% ../../nbs/methods/07_dfs.ipynb #b0bf9301
@@ -293,27 +337,27 @@ class DFS(Matching):
         check_keyframes(small)
         super().__init__(train, small, r, seed, device, self._note_gradients)
         self.user_look = look
-        self.G     = torch.zeros(len(small), *[train.shape[0]]*2, device=self.device)   # products of frame gradients
+        self.G     = torch.zeros(len(small), train.shape[0], train.shape[0], device=self.device)   # `frame_products`
         self.log   = torch.zeros(0, 5)   # `insertion_rows`
-        self.trace = torch.zeros(0, 4)   # of every update: `opposed_frames` for 'own' and for 'total'
+        self.trace = torch.zeros(0, 4)   # a `trace_line` of every update
 
     def __repr__(self): return f'{super().__repr__()}, {len(self.store["times"])} keys'
     @property
     def key(self)->str: return digest(match=super().key, steps=self.recipe.steps)
-
     def _note_gradients(self, i, x, g):
         if self.user_look: self.user_look(i, x, g)
         self.G[i.to(self.device)] = frame_products(stored_gradients(self.small.codec, g))
 
-    def _then(self):
+    def after_update(self):
         "After an update: record the cosines, and insert frames"
-        codec,r  = self.small.codec,self.recipe
-        readings = gradient_readings(codec, self.store, self.G)
-        opposed  = [opposed_frames(cosines, ~codec.keys(self.store), r.eps) for _,cosines in readings.values()]
-        self.trace = torch.cat([self.trace, torch.cat(opposed)[None].cpu()])
+        r          = self.recipe
+        readings   = gradient_readings(self.small.codec, self.store, self.G)
+        line       = trace_line(self.small.codec, self.store, readings, r.eps)
+        self.trace = torch.cat([self.trace, line])
         if not insertion_due(self.done-1, self.total, r): return
         products,cosines = readings[r.gradient]
-        new = frames_to_insert(codec, self.store, products, r, generator(self.seed, 'insert', self.done))
+        gen = generator(self.seed, 'insert', self.done)
+        new = frames_to_insert(self.small.codec, self.store, products, r, gen)
         if not new.any(): return
         self.log = torch.cat([self.log, insertion_rows(self.done, new, cosines)])
         self.insert(new)
@@ -326,26 +370,27 @@ class DFS(Matching):
         keys = {k: self.store[k].clone() for k in ('times', 'counts')}
         return super().state() | dict(keys=keys, log=self.log, trace=self.trace)
     def restore(self, s):
-        frames = torch.empty_like(s['store']['frames'], device=self.device).requires_grad_()   # may be fewer than now
-        self._replace_frames(dict(frames=frames) | {k: v.to(self.device, copy=True) for k,v in s['keys'].items()})
-        self.log,self.trace = s['log'],s['trace']
+        self._replace_frames(empty_keys(s, self.device))   # may be fewer than now
+        self.log   = s['log']
+        self.trace = s['trace']
         super().restore(s)
-
     def extract(self)->ClipSet:
         "The set as it is now; `meta.making.details` records the insertions"
-        small = super().extract()
-        return small.change(meta=small.meta.made(details=insertion_details(self.log, self.store['counts'])))
+        small   = super().extract()
+        details = insertion_details(self.log, self.store['counts'])
+        return small.change(meta=small.meta.made(details=details))
 
 # %% ../../nbs/methods/07_dfs.ipynb #389fed96
 def key_counts(
     small:ClipSet,  # Set made by DFS
 )->Tensor:          # (updates+1,N)
     "Number of keys of each video, before the first update and after each"
-    made   = small.meta.making.details
-    keys   = torch.tensor(made['keys'])
-    update = torch.tensor(made['inserted']['update'], dtype=torch.long)
-    video  = torch.tensor(made['inserted']['video'], dtype=torch.long)
-    new    = torch.zeros(made['updates']+1, len(keys), dtype=torch.long)
+    made     = small.meta.making.details
+    inserted = made['inserted']
+    keys     = torch.tensor(made['keys'])
+    update   = torch.tensor(inserted['update'], dtype=torch.long)
+    video    = torch.tensor(inserted['video'], dtype=torch.long)
+    new      = torch.zeros(made['updates']+1, len(keys), dtype=torch.long)
     new.index_put_((update, video), torch.tensor(1), accumulate=True)
     at_start = keys-new.sum(0)
     return at_start+new.cumsum(0)
@@ -358,12 +403,13 @@ def show_keys(
 ):
     "Film strips with a mark above each frame that is stored; the others are interpolated"
     is_key  = small.codec.keys(small.store)
-    height  = .3+len(idx)*(.25+width/small.shape[0])
+    T       = small.shape[0]
+    height  = .3+len(idx)*(.25+width/T)
     fig,axs = axes(len(idx), size=(width, height))
     for ax,i in zip(axs[:, 0], idx):
-        clip  = small.clips([i])[0].detach().cpu().clamp(0, 1)
-        title = f'{small.classes[small.hard[i]]}: {int(is_key[i].sum())} keys'
-        strip(clip, small.shape[0], ax, title)
+        clip = small.clips([i])[0].detach().cpu()
+        name = small.classes[small.hard[i]]
+        strip(clip.clamp(0, 1), T, ax, f'{name}: {is_key[i].sum()} keys')
         _mark_keys(ax, is_key[i].cpu())
     return fig
 

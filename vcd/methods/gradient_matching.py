@@ -21,9 +21,9 @@ from torch.func import functional_call, grad, vmap
 from ..training.augment import dsa
 from ..clips import ClipSet
 from ..core import Registry, autocast, check_name, generator, seeded
-from .distribution_matching import (Draw, MatchingJob, MatchRecipe, check_one_network, class_table,
-                                               draw_update, matched, network_for, network_in_use, real_clips,
-                                               synthetic_clips)
+from .classes import class_table
+from .matching import (Draw, MatchingJob, MatchRecipe, check_one_network, draw_update, matched, network_for,
+                                  network_in_use, real_clips, synthetic_clips)
 from .registry import methods, variant_by
 
 # %% ../../nbs/methods/02_gradient_matching.ipynb #176d7251
@@ -229,7 +229,7 @@ class GradientMatching(MatchingJob):
             total = total+loss.detach()
         return total
 
-    def _then(self):
+    def after_update(self):
         if self.done % self.per_unit: train_network(self)
 
 # %% ../../nbs/methods/02_gradient_matching.ipynb #bbebd11f

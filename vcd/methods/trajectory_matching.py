@@ -19,7 +19,7 @@ from torch.func import functional_call
 from ..training.augment import dsa
 from ..clips import ClipSet
 from ..core import autocast, generator
-from .distribution_matching import MatchingJob, MatchRecipe, check_one_network, matched, synthetic_clips
+from .matching import MatchingJob, MatchRecipe, check_one_network, matched, synthetic_clips
 from .registry import methods
 from .teacher import train_pool
 
@@ -190,7 +190,7 @@ class TrajectoryMatching(MatchingJob):
             self.backward(i, x, g_clips[i])
         return loss
 
-    def _then(self): self.log_lr -= self.recipe.lr_lr*self.g_log_lr
+    def after_update(self): self.log_lr -= self.recipe.lr_lr*self.g_log_lr
 
     def state(self): return super().state() | dict(log_lr=self.log_lr)
     def restore(self, s):

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['tsgf_parts', 'labellings', 'ClipStats', 'clip_stats', 'slot_stats', 'bn_gap', 'BatchNormHooks', 'TSGFRecipe',
            'hard_labels', 'live_labels', 'soft_labels', 'frozen_labels', 'slots_of', 'frame_wise', 'pixel_range',
-           'has_batchnorm', 'check_norms', 'check_teacher', 'check_classes', 'check_given_teacher', 'check_tsgf',
-           'jittered', 'frame_masks', 'slot_weights', 'teacher_losses', 'slot_gradients', 'store_gradient',
-           'clamp_pixels', 'step_store', 'check_update', 'warn_of_range', 'slots_at_once', 'start_masks',
-           'give_teacher', 'tsgf_key', 'labelled_set', 'TSGF', 'tsgf']
+           'has_batchnorm', 'check_norms', 'check_teacher', 'check_given_teacher', 'check_tsgf', 'jittered',
+           'frame_masks', 'slot_weights', 'teacher_losses', 'slot_gradients', 'store_gradient', 'clamp_pixels',
+           'step_store', 'check_update', 'warn_of_range', 'slots_at_once', 'start_masks', 'tsgf_key', 'labelled_set',
+           'TSGF', 'tsgf']
 
 # %% ../../nbs/methods/06_tsgf.ipynb #f0387f31
 import math
@@ -24,15 +24,16 @@ from ..training.augment import mixes
 from ..clips import ClipSet, fingerprint, normalise, weight_entries
 from ..meta import Clips, Training
 from ..core import Registry, autocast, check_name, generator, keep_freed_memory, pick_device
-from .distribution_matching import MatchRecipe, class_table, clips_at_once, recipe_key, starting_set
-from .distribution_matching import thinned, trained_fields
+from .classes import class_table
+from .matching import recipe_key, thinned
 from .registry import methods
+from .stores import StoreRecipe, clips_at_once, starting_set, trained_fields
 from ..models.backbones import new_net, nets
 from ..run import StoreJob, digest
 from ..selection.saliency import SaliencySettings
-from .teacher import teacher as trained_teacher, weights_key
+from .teacher import check_classes, give_teacher, weights_key
 from ..training.ensemble import Ensemble
-from ..training.fit import optimisers, schedules
+from ..training.recipe import optimisers, schedules
 
 # %% ../../nbs/methods/06_tsgf.ipynb #68b4114b
 class ClipStats(torch.autograd.Function):
@@ -118,7 +119,7 @@ class BatchNormHooks:
 optimisers['recover'] = lambda ps, r: torch.optim.Adam(ps, r.lr, betas=(.5, .9), weight_decay=r.wd)   # SRe2L's recovery
 
 @dataclass(frozen=True)
-class TSGFRecipe(SaliencySettings):
+class TSGFRecipe(SaliencySettings, StoreRecipe):
     "Hyperparameters of TSGF; the defaults are the paper's for UCF and HMDB, or our reading where it is silent"
     net:str           = 'ConvNet3D-BN'  # Teacher network: a name in `nets`, with BatchNorm
     teaching:dict     = None            # Fields of the `Recipe` that trains the teacher, where not the defaults
@@ -129,21 +130,13 @@ class TSGFRecipe(SaliencySettings):
     first:float       = 1.              # Weight of the first BatchNorm layer in Eq. 5; SRe2L uses 10
     jitter:int        = 0               # Largest shift of the clips per update, pixels, one for all frames; SRe2L: 4
     opt:str           = 'recover'       # Optimiser: a name in `optimisers`; 'sgd' is Algorithm 1 as printed
-    momentum:float    = 0.              # Momentum of SGD
-    wd:float          = 0.              # Weight decay of the store
     schedule:str      = 'cosine'        # Learning rate schedule: a name in `schedules`
-    init:str          = MatchRecipe.init         # Start of the set: 'real', 'noise', or a name in `selectors`
-    store:str         = MatchRecipe.store        # What is optimised: a name in `stores`
-    autoencoder:str   = MatchRecipe.autoencoder  # Autoencoder of the store 'latents': a name for `autoencoder`
-    frames:int        = MatchRecipe.frames       # Frames of each clip in the store 'keyframes'
-    resolution:int    = MatchRecipe.resolution   # Frames of a segment in the store 'partition'; 0 for the whole clip
     mask:str          = 'update'        # TSGF_O: Eq. 8 on the 'update', on the 'grad', or 'none'
     fixed:bool        = False           # Whether the mask is that of the start for all updates; not in the paper
     labels:str        = 'live'          # Kind of labels: a name in `labellings`
     temperature:float = 20.             # Temperature of soft labels
     mix:str           = 'tsgf'          # TSGF_A: how clips are mixed in training, a name in `mixes`, or 'none'
-    chunk:int         = 0               # Slots in memory at a time; 0: by the size of a clip, see `clips_at_once`
-    precision:str     = MatchRecipe.precision    # Number format: a name in `precisions`; 'auto' is bfloat16 on a GPU
+    chunk:int         = StoreRecipe.chunk   # Slots in memory at a time; 0: by the size of a clip, see `clips_at_once`
 
     def bn_weight(self, slots:int)->float:
         "The weight of Eq. 5 for a number of slots; 0 where it is switched off"
@@ -253,15 +246,6 @@ def check_teacher(
     check_norms(r.net, net, r.bn)
 
 # %% ../../nbs/methods/06_tsgf.ipynb #5ad7ca1a
-def check_classes(
-    teacher:Ensemble,  # Ensemble of one network
-    train:ClipSet,     # Real clips
-):
-    "Raise ValueError for a teacher of other classes"
-    n = teacher(train.clips([0], teacher.device)).shape[-1]
-    if n == len(train.classes): return
-    raise ValueError(f'the teacher predicts {n} classes, the set has {len(train.classes)}; train one on this set')
-
 def check_given_teacher(
     teacher:Ensemble,  # Ensemble of one network
     net:str,           # Name in `nets` that it should have
@@ -446,16 +430,6 @@ def start_masks(
     "The masks of the start where they are fixed, else ones"
     if r.fixed: return frame_masks(r, small.clips().to(device))
     return torch.ones(len(small), small.shape[0], device=device)
-
-def give_teacher(
-    job,      # A `TSGF` or `DAViD`
-    net:str,  # Name of the teacher's network in `nets`
-):
-    "Train a teacher for a job that has none, or read it from the cache; the seconds of its training are counted"
-    if job.teacher is not None: return
-    options = job.recipe.teaching or {}
-    job.teacher,cost = trained_teacher(job.train, net, 0, job.device, **options)   # seed 0: one for all seeds
-    job.seconds['teacher'] = cost.seconds
 
 # %% ../../nbs/methods/06_tsgf.ipynb #61a1b545
 def tsgf_key(

@@ -23,7 +23,8 @@ from ..models.convnets import time_second
 from ..core import generator, seeded
 from ..selection.coreset import check_vpc, selectors
 from .gradient_matching import dc
-from .distribution_matching import Matching, MatchRecipe, matched
+from .distribution_matching import Matching
+from .matching import MatchRecipe, matched
 from .registry import methods
 from .trajectory_matching import TrajectoryMatching, TrajectoryRecipe, smoke_mtt
 
@@ -38,6 +39,7 @@ def all_pairs(
     first = images*torch.arange(videos).repeat_interleave(len(one))
     return (first[:, None] + one.repeat(videos, 1)).int()
 
+# %% ../../nbs/methods/09_vdsd.ipynb #b7caaa19
 @codecs('static_dynamic')
 class StaticDynamic:
     "Images `static` (S,3,H,W), films `dynamic` (D,T,1,H,W), `pair` (n,2) of them per clip; `weight`, `bias` of H"
@@ -50,7 +52,9 @@ class StaticDynamic:
         self.shares = dict(weight=join, bias=join)   # of the learning rate
 
     def count(self, store): return len(store['pair'])
-    def shape(self, store): return store['dynamic'].shape[1], *store['static'].shape[1:]
+    def shape(self, store):
+        T = store['dynamic'].shape[1]
+        return T, *store['static'].shape[1:]
 
     def take(self, store, idx):
         pairs = store['pair'][idx]
@@ -58,26 +62,32 @@ class StaticDynamic:
         films,j  = pairs[:, 1].unique(return_inverse=True)
         static   = take_rows(store['static'], images.long())
         dynamic  = take_rows(store['dynamic'], films.long())
-        return {**store, 'static': static, 'dynamic': dynamic, 'pair': torch.stack([i, j], 1).int()}
+        pair     = torch.stack([i, j], 1).int()
+        return store | dict(static=static, dynamic=dynamic, pair=pair)
 
     def check(self, store):
         check_names(store, self.fields)
         check_number(self.config['join'], 'join', 0, 1e6, whole=False)
-        S,_,H,W = check_tensor(store, 'static', (None, 3, None, None), (torch.uint8, torch.float32)).shape
-        D = len(check_tensor(store, 'dynamic', (None, None, 1, H, W), (torch.float32,)))
-        n = len(check_tensor(store, 'pair', (None, 2), whole_types))
+        static  = check_tensor(store, 'static', (None, 3, None, None), (torch.uint8, torch.float32))
+        S,_,H,W = static.shape
+        dynamic = check_tensor(store, 'dynamic', (None, None, 1, H, W), (torch.float32,))
+        pair    = check_tensor(store, 'pair', (None, 2), whole_types)
         check_tensor(store, 'weight', (3, 4, 3, 3, 3), (torch.float32,))
         check_tensor(store, 'bias', (3,), (torch.float32,))
-        if (store['pair'].cpu() >= torch.tensor([S, D])).any():
+        D = len(dynamic)
+        if (pair.cpu() >= torch.tensor([S, D])).any():
             raise SetError(f'a pair is not among {S} images and {D} films')
-        check_decoded(n, self.shape(store))
+        check_decoded(len(pair), self.shape(store))
 
     def decode(self, store):
-        images,films = store['static'],store['dynamic']
+        images = store['static']
+        films  = store['dynamic']
         i,j = store['pair'].to(films.device).long().T
         if images.dtype == torch.uint8: images = normalise(images/255)
-        s = take_rows(images, i)[:, None].expand(-1, films.shape[1], -1, -1, -1)
-        x = torch.cat([s, take_rows(films, j)], 2)   # four channels
+        T = films.shape[1]
+        s = take_rows(images, i)[:, None].expand(-1, T, -1, -1, -1)
+        d = take_rows(films, j)
+        x = torch.cat([s, d], 2)   # four channels
         x = F.conv3d(time_second(x), store['weight'], store['bias'], padding=1)
         return denormalise(x.transpose(1, 2))
 
@@ -93,13 +103,17 @@ def static_images(
     "The static memory"
     if how not in ('dc', 'frames'): raise ValueError(f"static='{how}': use 'dc' or 'frames'")
     check_vpc(train, n)
-    frame  = torch.randint(train.shape[0], (len(train), 1), generator=generator(seed, 'still'))
+    gen    = generator(seed, 'still')
+    frame  = torch.randint(train.shape[0], (len(train), 1), generator=gen)
     frames = train.pick(frame)
-    if how == 'dc': kept = dc(frames, n, seed, device, **dict(net='ConvNet2D') | options)
+    if how == 'dc':
+        options = dict(net='ConvNet2D') | options
+        kept    = dc(frames, n, seed, device, **options)
     else:
         idx,_ = selectors['random'](frames, n, seed=seed, device=device)
         kept  = frames.take(idx)
-    return kept.clips()[:, 0].clamp(0, 1).mul(255).round().byte()
+    images = kept.clips()[:, 0].clamp(0, 1)
+    return images.mul(255).round().byte()
 
 # %% ../../nbs/methods/09_vdsd.ipynb #f8963fdf
 def static_dynamic_set(
@@ -116,22 +130,26 @@ def static_dynamic_set(
     if images < 1: raise ValueError(f'images={images}: a video has at least one image')
     start = time.perf_counter()
     n_classes = len(train.classes)
+    videos    = n_classes*vpc
     T,_,h,w   = train.shape
     with seeded(seed, 'join'): conv = nn.Conv3d(4, 3, 3, padding=1)
     look   = static_images(train, vpc*images, static, seed, device, **(static_how or {}))
-    films  = torch.randn(n_classes*vpc*images, T, 1, h, w, generator=generator(seed, 'films'))
-    store  = dict(static=look, dynamic=films, pair=all_pairs(n_classes*vpc, images), weight=conv.weight.detach(),
-                  bias=conv.bias.detach())
+    gen    = generator(seed, 'films')
+    films  = torch.randn(videos*images, T, 1, h, w, generator=gen)
+    pair   = all_pairs(videos, images)
+    store  = dict(static=look, dynamic=films, pair=pair, weight=conv.weight.detach(), bias=conv.bias.detach())
     labels = torch.arange(n_classes).repeat_interleave(vpc*images**2)
-    meta   = Meta(train.meta.source).made(init='noise', seconds=time.perf_counter()-start)
+    seconds = time.perf_counter()-start
+    meta    = Meta(train.meta.source).made(init='noise', seconds=seconds)
     return ClipSet(store, labels, train.classes, StaticDynamic(join), meta)
 
 # %% ../../nbs/methods/09_vdsd.ipynb #7c5e9bdb
 def _static_dynamic(kind, train, vpc, seed, device, checkpoint, options):
     "Make a static-dynamic set and optimise it by a job of a kind; options of both are told apart by name"
     start_names = [k for k in signature(static_dynamic_set).parameters if k in options]
-    start = {k: options.pop(k) for k in start_names}
-    return matched(kind, train, vpc, seed, device, checkpoint, options, partial(static_dynamic_set, **start))
+    start_options = {k: options.pop(k) for k in start_names}
+    make_start    = partial(static_dynamic_set, **start_options)
+    return matched(kind, train, vpc, seed, device, checkpoint, options, make_start)
 
 @delegates(static_dynamic_set)
 @delegates(MatchRecipe, keep=True)
@@ -161,7 +179,9 @@ def mtt_vdsd(
 
 # %% ../../nbs/methods/09_vdsd.ipynb #e1649fb3
 def _smoke_dm(steps): return dict(steps=steps, batch=4, static='frames', images=1)
-def _smoke_trajectories(steps): return smoke_mtt(steps) | dict(lr=.02, images=1, static_how=dict(steps=steps, batch=4))
+def _smoke_trajectories(steps):
+    static_how = dict(steps=steps, batch=4)
+    return smoke_mtt(steps) | dict(lr=.02, images=1, static_how=static_how)
 
 _about_vdsd = dict(family='matching', cite='Wang et al., CVPR 2024')
 methods.add('dm+vdsd', partial(dm_vdsd, opt='adam', lr=.02), label='DM+VDSD', featured=('',), smoke=_smoke_dm,

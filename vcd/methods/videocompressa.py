@@ -32,7 +32,7 @@ from ..storage.latents import Latents, autoencoder, check_packing, decoder_tenso
 from ..models.backbones import FrameScorer, least_frames, nets
 from ..run import Job, cache_dir, digest, make_folder
 from ..training.ensemble import Feed
-from ..training.fit import suited
+from ..training.batches import suited
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #edf51abb
 def adam_rows(

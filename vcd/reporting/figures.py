@@ -15,8 +15,8 @@ from matplotlib.ticker import LogLocator
 from ..core import human_bytes
 from ..methods.condense import methods   # with every method of the library registered
 from ..methods.registry import is_featured, method_family, method_label
-from .tables import as_columns, is_bound, load_rows, marked_cells, missing_bounds, need_columns
-from .tables import one_setting, summarise, titles
+from .tables import as_columns, cell_keys, is_bound, load_rows, marked_cells, missing_bounds, need_columns
+from .tables import one_setting, setting_words, summarise, titles
 from ..run import atomic, outputs
 from ..show import axes, plain_text
 
@@ -26,8 +26,10 @@ def pareto(
     y,           # Accuracies (n,): more is better
 )->np.ndarray:   # Indices of the points on the front, by rising cost
     "Points for which no other point is as cheap and as accurate, and better in one of the two"
-    keep,best = [],-np.inf
-    for i in np.lexsort((-np.asarray(y), np.asarray(x))):
+    order = np.lexsort((-np.asarray(y), np.asarray(x)))   # cheap before dear; of the same cost, accurate first
+    keep  = []
+    best  = -np.inf
+    for i in order:
         if y[i] > best:
             keep.append(i)
             best = y[i]
@@ -52,11 +54,13 @@ def place_names(
     for name,x,y,colour in names:
         dots  = ax.transData.transform((x, y)) + (6, 0)
         right = ax.transData.inverted().transform(dots)
-        texts.append(ax.text(*right, plain_text(name), size=size, color=colour, va='center'))
+        text  = ax.text(*right, plain_text(name), size=size, color=colour, va='center')
+        texts.append(text)
     dots   = [_dots_along(ax, np.asarray(o, float)) for o in lines]
     avoid  = np.concatenate([np.reshape(points, (-1, 2)), *dots])
-    target = np.array([[x, y] for _,x,y,_ in names], float).reshape(-1, 2)
-    adjust_text(texts, *avoid.T, target_x=target[:, 0], target_y=target[:, 1], ax=ax, ensure_inside_axes=True,
+    target = np.array([(x, y) for _,x,y,_ in names], float)
+    target_x,target_y = target.reshape(-1, 2).T
+    adjust_text(texts, *avoid.T, target_x=target_x, target_y=target_y, ax=ax, ensure_inside_axes=True,
                 expand=(1.1, 1.3), force_static=(.2, .3), iter_lim=200,
                 arrowprops=dict(arrowstyle='-', lw=.5, alpha=.6, color='.4'))
     return texts
@@ -66,7 +70,8 @@ def _dots_along(ax, line, step=8):
     xy    = ax.transData.transform(line)
     parts = [xy[:1]]
     for a,b in zip(xy, xy[1:]):
-        n = max(2, int(np.hypot(*(b - a))/step))
+        length = np.hypot(*(b - a))
+        n = max(2, int(length/step))
         parts.append(np.linspace(a, b, n))
     return ax.transData.inverted().transform(np.concatenate(parts))
 
@@ -79,21 +84,22 @@ def bytes_accuracy(
     points=('vpc',),   # Columns that tell the points of a method's line apart
     seeds=('seed',),   # Columns that tell repeats of a point apart
     size=(5, 3.2),     # Width and height, inches
-    names=None,        # Methods that are named; None: all of up to eight, else those on the front and the featured
+    names=None,        # Methods that are named; None: all of up to eight, else those on the front and featured
 ):                     # A Figure
     "Accuracy over bytes on disk: methods by family, bounds across, the Pareto front"
-    rows,points = load_rows(rows),as_columns(points)
+    rows   = load_rows(rows)
+    points = as_columns(points)
     found,same = _figure_points(rows, value, points, ['bytes'], seeds)
-    bound = found.method.map(is_bound)
-    lines = found[~bound & found.bytes.notna()].sort_values(['bytes', 'method'], kind='stable')
+    lines = _compared(found, 'bytes')
     front = _front(lines, 'bytes')
     named = _named_methods(lines, front, names)
     fig,axs = axes(size=size)
     ax = axs[0,0]
     ax.step(front.bytes, front['mean'], where='post', color='.55', lw=.9, zorder=1)
-    for method,g in lines.groupby('method'): _line(ax, g, 'bytes', method_family(method), method in named)
+    for method,g in lines.groupby('method'):
+        _line(ax, g, 'bytes', method_family(method), method in named)
     _frame(ax, rows, same, value, *_hollow_note(lines))
-    _bounds(ax, found[bound])
+    _bounds(ax, found)
     _legend(fig, lines.method)
     _write_names(ax, lines, front, named, 'bytes', lines[['bytes', 'mean']])
     return fig
@@ -108,26 +114,31 @@ def _figure_points(rows, value, points, others, seeds):
     groups = rows.groupby(by, dropna=False)
     means  = groups[list(others)].agg(_mean).reset_index()
     marked = marked_cells(rows, by)
-    means  = means.assign(learned=[key not in marked for key in _keys(means, by)])
-    return found.merge(means, how='left').assign(mean=100*found['mean'], std=100*found['std']), same
+    means['learned'] = [key not in marked for key in cell_keys(means, by)]
+    found = found.merge(means, how='left')
+    return found.assign(mean=100*found['mean'], std=100*found['std']), same
 
 def _mean(values): return values.sort_values().mean()   # the same bits in whatever order the rows come
 
-def _keys(frame, by):
-    "The values of some columns, row by row, None where there is none"
-    return [tuple(None if pd.isna(v) else v for v in key) for key in frame[by].astype(object).itertuples(index=False)]
+def _compared(found, x):
+    "Points of the methods without the bounds, by rising `x`"
+    compared = ~found.method.map(is_bound) & found[x].notna()
+    return found[compared].sort_values([x, 'method'], kind='stable')
 
 def _front(lines, x):
     "Points on the front, of those whose networks learned their sets"
     learned = lines[lines.learned]
-    return learned.iloc[pareto(learned[x].to_numpy(), learned['mean'].to_numpy())]
+    best    = pareto(learned[x].to_numpy(), learned['mean'].to_numpy())
+    return learned.iloc[best]
 
 def _named_methods(lines, front, names):
     "The methods that have their names in the figure"
     present = list(dict.fromkeys(lines.method))
     if names is not None: return [o for o in present if o in names]
     if len(present) <= _few_methods: return present
-    return [o for o in present if o in set(front.method) or is_featured(o) or method_family(o) == 'video']
+    on_front = set(front.method)
+    def is_named(method): return method in on_front or is_featured(method) or method_family(method) == 'video'
+    return [o for o in present if is_named(o)]
 
 # %% ../../nbs/reporting/02_figures.ipynb #75863880
 def _line(ax, g, x, kind, named):
@@ -137,10 +148,13 @@ def _line(ax, g, x, kind, named):
     marks = dict(ms=4.5, alpha=1., zorder=4) if named else dict(ms=3, alpha=.4, zorder=2)
     ax.plot(g[x], g['mean'], color=colour, **width)
     for learned,part in g.groupby('learned'):
-        ax.plot(part[x], part['mean'], mark, color=colour, mfc=colour if learned else 'white', **marks)
+        filled = colour if learned else 'white'
+        ax.plot(part[x], part['mean'], mark, color=colour, mfc=filled, **marks)
     if not named: return
-    std = g['std'].fillna(0)
-    ax.vlines(g[x], g['mean'] - std, g['mean'] + std, color=colour, lw=.6, alpha=.35, zorder=1)
+    std  = g['std'].fillna(0)
+    low  = g['mean'] - std
+    high = g['mean'] + std
+    ax.vlines(g[x], low, high, color=colour, lw=.6, alpha=.35, zorder=1)
 
 def _hollow_note(lines):
     "What hollow marks mean, where there are any"
@@ -156,39 +170,55 @@ def _write_names(ax, lines, front, named, x, spots, joined=True):
     "Write the names of methods, off the `spots`, and off lines where points are `joined` by them"
     names = []
     for method in named:
-        point = _name_point(method, lines, front)
-        names.append((method_label(method), point[x], point['mean'], _looks[method_family(method)][0]))
-    paths = [(ax.get_xlim(), l.get_ydata()) for l in ax.lines if l.get_ls() in ('--', ':')]   # the bounds
-    if joined:
-        steps  = front[x].repeat(2)[1:], front['mean'].repeat(2)[:-1]
-        groups = [lines[lines.method == method] for method in named]
-        paths  = [*((g[x], g['mean']) for g in groups), steps, *paths]
-    place_names(ax, names, spots, [np.column_stack([*map(np.asarray, o)]) for o in paths if len(o[0])])
+        point    = _name_point(method, lines, front)
+        colour,_ = _looks[method_family(method)]
+        names.append((method_label(method), point[x], point['mean'], colour))
+    paths = _method_paths(lines, front, named, x) if joined else []
+    for line in ax.lines:
+        if line.get_ls() in _bound_styles: paths.append((ax.get_xlim(), line.get_ydata()))
+    drawn = [np.column_stack(o) for o in paths if len(o[0])]
+    place_names(ax, names, spots, drawn)
+
+def _method_paths(lines, front, named, x):
+    "Coordinates of the methods' lines and of the steps of the front"
+    groups = [lines[lines.method == method] for method in named]
+    paths  = [(g[x], g['mean']) for g in groups]
+    steps  = front[x].repeat(2)[1:], front['mean'].repeat(2)[:-1]
+    return [*paths, steps]
 
 # %% ../../nbs/reporting/02_figures.ipynb #a32f3dc4
+_bound_styles = '--', ':'   # Lines of the ceiling, and of other bounds
+
 def _bounds(ax, found):
-    "The bounds as lines across: the ceiling dashed, others dotted"
-    for r in found.drop_duplicates('method').itertuples():
-        ceiling = methods.about(r.method.lower()).role == 'ceiling'
-        ax.axhline(r.mean, color='.45', lw=.8, ls='--' if ceiling else ':', zorder=1)
+    "The bounds as lines across"
+    bounds = found[found.method.map(is_bound)]
+    for r in bounds.drop_duplicates('method').itertuples():
+        ceiling,other = _bound_styles
+        is_ceiling    = methods.about(r.method.lower()).role == 'ceiling'
+        ax.axhline(r.mean, color='.45', lw=.8, ls=ceiling if is_ceiling else other, zorder=1)
+        label = plain_text(method_label(r.method))
         right = dict(xycoords=ax.get_yaxis_transform(), ha='right', va='bottom')
-        ax.annotate(plain_text(method_label(r.method)), (.995, r.mean), color='.45', size=7, **right)
+        ax.annotate(label, (.995, r.mean), color='.45', size=7, **right)
 
 def _legend(fig, names, mark=None):
     "One entry for each family, below the figure"
     kinds = {method_family(o) for o in names}
     kinds = [k for k in _looks if k in kinds]
-    marks = [fig.axes[0].plot([], [], mark or _looks[k][1], color=_looks[k][0], ms=4.5)[0] for k in kinds]
+    marks = []
+    for kind in kinds:
+        colour,own_mark = _looks[kind]
+        marks += fig.axes[0].plot([], [], mark or own_mark, color=colour, ms=4.5)
     fig.legend(marks, kinds, loc='outside lower center', ncols=len(kinds), fontsize=7, handletextpad=.2, frameon=False)
 
 def _frame(ax, rows, same, value, *notes):
     "Axes, units, what all points share, what is missing, and notes below that"
-    shared  = [v if k in ('dataset', 'net') else f'{k} {v}' for k,v in same.items()]
-    missing = [method_label(o) for o in missing_bounds(rows)]
-    first   = ', '.join(shared)
-    if missing: first += f"; not among the rows: {', '.join(missing)}"
-    ax.set_title(plain_text('\n'.join([first, *notes])), fontsize=7.5, loc='left')
-    ax.set(xscale='log', xlabel='bytes on disk', ylabel=f'{titles.get(value, value).lower()} (%)')
+    first   = ', '.join(setting_words(same))
+    missing = ', '.join(method_label(o) for o in missing_bounds(rows))
+    if missing: first += f'; not among the rows: {missing}'
+    title   = '\n'.join([first, *notes])
+    measure = titles.get(value, value).lower()
+    ax.set_title(plain_text(title), fontsize=7.5, loc='left')
+    ax.set(xscale='log', xlabel='bytes on disk', ylabel=f'{measure} (%)')
     low,high = ax.get_xlim()
     if high < 30*low: ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))   # decades alone would be one label
     ax.xaxis.set_major_formatter(lambda v, _: human_bytes(v))
@@ -204,63 +234,81 @@ def costs(
     seeds=('seed',),   # Columns that tell repeats of a point apart
 )->pd.DataFrame:       # A line a point, by rising bytes
     "Accuracy, bytes, seconds and memory of each method"
-    rows,points = load_rows(rows),as_columns(points)
+    rows    = load_rows(rows)
+    points  = as_columns(points)
     found,_ = _figure_points(rows, value, points, _costs, seeds)
-    device  = rows.groupby(['method', *points], dropna=False).device.agg(_devices).reset_index()
-    guess   = found.method.str.lower().isin(methods.with_role('guess'))   # nothing is made, so nothing is paid
-    found   = found[~guess].merge(device, how='left').sort_values(['bytes', 'method'], kind='stable')
+    groups  = rows.groupby(['method', *points], dropna=False)
+    device  = groups.device.agg(_devices).reset_index()
+    guessed = found.method.str.lower().isin(methods.with_role('guess'))   # nothing is made, so nothing is paid
+    found   = found[~guessed].merge(device, how='left')
+    found   = found.sort_values(['bytes', 'method'], kind='stable')
     percent = {f'{value} (%)': found['mean'], '±': found['std']}
     found   = found.assign(family=found.method.map(method_family), **percent)
     columns = ['method', 'family', *points, 'n', *percent, *_costs, 'device']
     return found[columns].round(3).reset_index(drop=True)
 
-def _devices(values): return '; '.join(sorted(set(values.dropna().astype(str))))
+def _devices(values):
+    names = set(values.dropna().astype(str))
+    return '; '.join(sorted(names))
 
 # %% ../../nbs/reporting/02_figures.ipynb #99d7dece
 _cost_titles = dict(bytes='bytes on disk', condense_s='seconds to condense', fit_s='seconds to train on the result',
                     condense_peak_mb='peak memory while condensing (MiB)', peak_mb='peak memory in training (MiB)')
 
 def cost_bubbles(
-    rows,                    # Rows of one dataset, net and recipe: a DataFrame, a CSV, or the name of an experiment
-    x='condense_s',          # Cost that runs to the right, a column of `costs`
-    area='condense_peak_mb', # Cost that is the area of the bubbles
-    value='top1',            # Column that runs upward, a fraction
-    points=('vpc',),         # Columns that tell the points of a method apart
-    seeds=('seed',),         # Columns that tell repeats of a point apart
-    size=(5, 3.6),           # Width and height, inches
-    names=None,              # Methods that are named; None: up to eight, or those on the front and the featured
-    least=.1,                # Costs below this are drawn at this value
-):                           # A Figure
+    rows,                     # Rows of one dataset, net and recipe: a DataFrame, a CSV, or the name of an experiment
+    x='condense_s',           # Cost that runs to the right, a column of `costs`
+    area='condense_peak_mb',  # Cost that is the area of the bubbles
+    value='top1',             # Column that runs upward, a fraction
+    points=('vpc',),          # Columns that tell the points of a method apart
+    seeds=('seed',),          # Columns that tell repeats of a point apart
+    size=(5, 3.6),            # Width and height, inches
+    names=None,               # Methods that are named; None: all of up to eight, else those on the front and featured
+    least=.1,                 # Costs below this are drawn at this value
+):                            # A Figure
     "Accuracy over one cost, with another as the area of the bubble"
-    rows,points = load_rows(rows),as_columns(points)
+    rows   = load_rows(rows)
+    points = as_columns(points)
     found,same = _figure_points(rows, value, points, [x, area], seeds)
-    clipped = (found[x] < least).any()
+    is_clipped = (found[x] < least).any()
     found = found.assign(**{x: found[x].clip(lower=least)})
-    bound = found.method.map(is_bound)
-    lines = found[~bound & found[x].notna()].sort_values([x, 'method'], kind='stable')
+    lines = _compared(found, x)
     front = _front(lines, x)
-    inked = (8 + 300*lines[area]/lines[area].max()).fillna(0)   # areas of the bubbles, square points
+    named = _named_methods(lines, front, names)
+    areas = _bubble_areas(lines[area])
     fig,axs = axes(size=size)
     ax = axs[0,0]
-    for method,g in lines.groupby('method'): _bubbles(ax, g, x, inked[g.index], _looks[method_family(method)][0])
+    for method,g in lines.groupby('method'): _bubbles(ax, g, x, areas[g.index], method_family(method))
     _frame(ax, rows, same, value, *_bubble_notes(rows, lines, area), *_hollow_note(lines))
-    if x != 'bytes': ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}')
-    label = _cost_titles.get(x, x)
-    ax.set_xlabel(f'{label} (least: {least:g})' if clipped else label)
-    _bounds(ax, found[bound])
+    _cost_axis(ax, x, least if is_clipped else None)
+    _bounds(ax, found)
     _legend(fig, lines.method, 'o')
     ax.margins(.08, .12)
-    rims = _rims(ax, lines[x], lines['mean'], inked)
-    _write_names(ax, lines, front, _named_methods(lines, front, names), x, rims, joined=False)
+    rims = _rims(ax, lines[x], lines['mean'], areas)
+    _write_names(ax, lines, front, named, x, rims, joined=False)
     return fig
 
 # %% ../../nbs/reporting/02_figures.ipynb #9988daaf
-def _bubbles(ax, g, x, area, colour):
+def _bubble_areas(values):
+    "Areas of bubbles in square points; 0 where the value is missing"
+    areas = 8 + 300*values/values.max()
+    return areas.fillna(0)
+
+def _cost_axis(ax, x, least):
+    "Name and numbers of the axis of a cost; `least` is what lower costs are drawn at, None if there are none"
+    label = _cost_titles.get(x, x)
+    if least is not None: label += f' (least: {least:g})'
+    ax.set_xlabel(label)
+    if x != 'bytes': ax.xaxis.set_major_formatter(lambda v, _: f'{v:g}')
+
+def _bubbles(ax, g, x, area, kind):
     "Points of a method as bubbles of the given areas in square points; crosses for an area of zero"
+    colour,_ = _looks[kind]
     for learned,part in g.groupby('learned'):
         if learned: look = dict(color=colour, lw=.4, ec='.3')
         else:       look = dict(color='none', lw=1., ec=colour)
-        ax.scatter(part[x], part['mean'], s=area[part.index], alpha=.45, **look)
+        areas = area[part.index]
+        ax.scatter(part[x], part['mean'], s=areas, alpha=.45, **look)
     unknown = g[area == 0]
     if len(unknown): ax.plot(unknown[x], unknown['mean'], 'x', color=colour, ms=5)
 
@@ -268,18 +316,20 @@ def _rims(ax, x, y, area, k=12):
     "The middle of each bubble and `k` points on its rim, in data units"
     ax.figure.canvas.draw()   # the scale of the axes is known once the layout is
     angles = np.linspace(0, 2*np.pi, k)
-    circle = np.column_stack([np.cos(angles), np.sin(angles)])
-    circle = np.concatenate([[[0, 0]], circle])
-    radius = np.sqrt(np.asarray(area)/np.pi)*ax.figure.dpi/72
+    rim    = np.column_stack([np.cos(angles), np.sin(angles)])
+    circle = np.concatenate([[[0, 0]], rim])
+    radius = np.sqrt(np.asarray(area)/np.pi)   # points, of which an inch has 72
+    radius = radius*ax.figure.dpi/72
     middle = ax.transData.transform(np.column_stack([x, y]))
     dots   = middle[:, None] + radius[:, None, None]*circle
     return ax.transData.inverted().transform(dots.reshape(-1, 2))
 
 def _bubble_notes(rows, lines, area):
     "What the area of a bubble means, and on which machine the seconds were measured"
-    most = lines[area].max()
-    text = human_bytes(most) if most and area == 'bytes' else f'{most:.0f}'
-    note = f'area: {_cost_titles.get(area, area)}, largest {text}'
+    most  = lines[area].max()
+    text  = human_bytes(most) if most and area == 'bytes' else f'{most:.0f}'
+    title = _cost_titles.get(area, area)
+    note  = f'area: {title}, largest {text}'
     if lines[area].isna().any(): note += '; cross: not measured'
     return note, f'on {_devices(rows.device)}'
 
@@ -291,6 +341,7 @@ def save_figure(
     dpi=150,      # Dots an inch
 )->Path:
     "Write a figure as PNG"
-    path = (Path(folder) if folder else outputs('figures'))/f'{stem}.png'
+    folder = Path(folder) if folder else outputs('figures')
+    path   = folder/f'{stem}.png'
     with atomic(path) as f: fig.savefig(f, dpi=dpi, bbox_inches='tight', metadata={'Software': None})
     return path

@@ -7,6 +7,7 @@ __all__ = ['published', 'as_printed', 'theirs', 'beside']
 
 # %% ../../nbs/reporting/01_published.ipynb #d290bfb3
 import re
+from collections import namedtuple
 from functools import cache
 
 import pandas as pd
@@ -35,16 +36,19 @@ _names = dict(dataset={'K400': 'kinetics400'}, net={'ConvNet': 'ConvNet2D'}, met
 
 def _our_name(axis, word):
     "Our name for a word of a head"
-    if word in _names.get(axis, {}): return _names[axis][word]
+    ours = _names.get(axis, {})
+    if word in ours: return ours[word]
     if axis == 'dataset': return word.lower().replace('-', '')
     if axis == 'method':  return word.lower().replace('-', '_')
-    return float(word) if axis in ('vpc', 'ratio', 'steps') else word
+    is_number = axis in ('vpc', 'ratio', 'steps')
+    return float(word) if is_number else word
 
 def _head(axes, text):
     "A head as printed, and what it says in our names"
     printed,_,ours = text.partition(' = ')
     words = [ours or printed] if len(axes) == 1 else printed.split()
-    return printed, {axis: _our_name(axis, word) for axis,word in zip(axes, words, strict=True)}
+    named = {axis: _our_name(axis, word) for axis,word in zip(axes, words, strict=True)}
+    return printed, named
 
 def _cell(text):
     "Value, deviation and note of a cell"
@@ -52,20 +56,35 @@ def _cell(text):
     if not m:
         note = 'illegible in our text' if text == '?' else 'not a number'
         return dict(value=float('nan'), std=float('nan'), note=note)
-    note = f'{m[3]} of the whole set' if m[3] else None
-    return dict(value=float(m[1]), std=float(m[2] or 'nan'), note=note)
+    value,std,share = m.groups()
+    note = f'{share} of the whole set' if share else None
+    return dict(value=float(value), std=float(std or 'nan'), note=note)
 
 # %% ../../nbs/reporting/01_published.ipynb #2cf9bb8d
 def _cells(paper, table, rows, columns, settings, text):
     "The cells of a table, one dict each"
-    head,*lines = [[o.strip() for o in line.split('|')] for line in text.strip().splitlines()]
+    heads,*lines = [_split_bars(o) for o in text.strip().splitlines()]
+    leading = len(rows)   # columns before the first number
     for line in lines:
-        if len(line) != len(head): raise ValueError(f'{paper} {table}: {len(line)} cells in {line}, {len(head)} heads')
-        left  = [_head([axis], o) for axis,o in zip(rows, line)]
-        where = dict(paper=paper, table=table, row=' '.join(printed for printed,_ in left))
-        named = {k: v for _,names in left for k,v in names.items()}
-        for column,printed in zip(head[len(rows):], line[len(rows):]):
-            if printed != '–': yield _tidy_cell(columns, column, printed, settings | named, where)
+        if len(line) != len(heads):
+            raise ValueError(f'{paper} {table}: {len(line)} cells in {line}, {len(heads)} heads')
+        row,named = _row_head(rows, line[:leading])
+        known = settings | named
+        where = dict(paper=paper, table=table, row=row)
+        for column,printed in zip(heads[leading:], line[leading:]):
+            if printed != '–': yield _tidy_cell(columns, column, printed, known, where)
+
+def _split_bars(line): return [o.strip() for o in line.split('|')]
+
+def _row_head(axes, words):
+    "The leading cells of a row as printed, and what they say in our names"
+    shown = []
+    known = {}
+    for axis,word in zip(axes, words):
+        printed,named = _head([axis], word)
+        shown.append(printed)
+        known |= named
+    return ' '.join(shown), known
 
 def _tidy_cell(columns, column, printed, known, where):
     "A cell with all that is known of it"
@@ -73,12 +92,17 @@ def _tidy_cell(columns, column, printed, known, where):
     cell  = _cell(printed)
     notes = [o for o in (known.get('note'), cell['note']) if o]
     found = known | named | cell | where
-    return found | dict(column=shown, printed=printed, note='; '.join(notes), unit=_units[found['metric']])
+    unit  = _units[found['metric']]
+    return found | dict(column=shown, printed=printed, note='; '.join(notes), unit=unit)
 
 @cache
 def _all():
-    return pd.DataFrame([c for sheet in _sheets for c in _cells(*sheet)], columns=_tidy)
+    "Every cell of every table"
+    cells = []
+    for sheet in _sheets: cells += _cells(*sheet)
+    return pd.DataFrame(cells, columns=_tidy)
 
+# %% ../../nbs/reporting/01_published.ipynb #4dc5c92a
 def published(
     paper=None,   # Short name of a paper, or several; None is all
     table=None,   # Table or figure, or several; None is all
@@ -88,12 +112,18 @@ def published(
     found = _all()
     for column,value in (dict(paper=paper, table=table) | where).items():
         if value is None: continue
-        wanted  = list(value) if isinstance(value, (list, tuple, set)) else [value]
-        known   = _all()[column].dropna().unique()
-        missing = [o for o in wanted if o not in known]
-        if missing: raise ValueError(f"no {column} {missing[0]!r}; there are {', '.join(map(str, known))}")
+        wanted = list(value) if isinstance(value, (list, tuple, set)) else [value]
+        _check_printed(column, wanted)
         found = found[found[column].isin(wanted)]
     return found.reset_index(drop=True)
+
+def _check_printed(column, wanted):
+    "Raise unless the papers' numbers have these values in a column"
+    known   = _all()[column].dropna().unique()
+    missing = [o for o in wanted if o not in known]
+    if not missing: return
+    listed = ', '.join(map(str, known))
+    raise ValueError(f'no {column} {missing[0]!r}; there are {listed}')
 
 # %% ../../nbs/reporting/01_published.ipynb #9303976e
 _dfs = dict(net='ConvNet3D', metric='top1')
@@ -362,8 +392,9 @@ def as_printed(
     found = published(paper, table, **where)
     tables = table if isinstance(table, str) else ', '.join(table)
     name = f'{paper} {tables}'
-    out = found.pivot(index='row', columns='column', values='printed').reindex(found.row.unique())
-    out = out[found.column.unique()].fillna('–').rename_axis(index=name, columns=None)
+    out = found.pivot(index='row', columns='column', values='printed').fillna('–')
+    out = out.loc[found.row.unique(), found.column.unique()]   # the paper's order
+    out = out.rename_axis(index=name, columns=None)
     return out.T.rename_axis(name) if turned else out
 
 # %% ../../nbs/reporting/01_published.ipynb #e1bde3c0
@@ -376,51 +407,70 @@ def theirs(
     "Numbers of the papers by our names, to stand beside ours"
     columns = [columns] if isinstance(columns, str) else list(columns)
     cells   = [_placed(o, index, columns, source) for o in found.to_dict('records')]
-    exact   = [(key, whose) for _,key,whose,_ in cells if not any(pd.isna(k) for k in key)]
-    exact   = exact or [(key, whose) for _,key,whose,_ in cells]
-    heads   = {o: _column_head(columns, *o) for o in exact}
-    lines   = pd.Index(dict.fromkeys(line for line,*_ in cells), name=index)
-    out     = pd.DataFrame(index=lines, columns=list(dict.fromkeys(heads.values())), dtype=object)
-    for line,key,whose,printed in cells:
-        for (full,source_),head in heads.items():
-            if whose == source_ and _stands_for(key, full): out.loc[line, head] = printed
-    return out
+    heads   = _column_heads(cells, columns)
+    lines   = _distinct(o.line for o in cells)
+    out     = pd.DataFrame(index=lines, columns=_distinct(heads.values()), dtype=object)
+    for cell in cells:
+        for (key,whose),head in heads.items():
+            fits = cell.whose == whose and _stands_for(cell.key, key)
+            if fits: out.loc[cell.line, head] = cell.printed
+    return out.rename_axis(index)
+
+_Placed = namedtuple('_Placed', 'line key whose printed')   # A printed cell: its line, column and source
 
 def _placed(cell, index, columns, source):
-    "Line, column key, source and text of a printed cell"
+    "Where a printed cell stands in `theirs`"
+    key   = tuple(cell[c] for c in columns)
     whose = f", {cell['paper']} {cell['table']}" if source else ''
-    return cell[index], tuple(cell[c] for c in columns), whose, cell['printed']
+    return _Placed(cell[index], key, whose, cell['printed'])
+
+def _column_heads(cells, columns):
+    "Key and source of each column to its head; a key with empty places is a column only if all keys have them"
+    whole = [o for o in cells if not any(map(pd.isna, o.key))]
+    return {(o.key, o.whose): _column_head(columns, o.key, o.whose) for o in whole or cells}
 
 def _column_head(columns, key, whose):
     "The head of a column in words"
-    words = [_in_words(c, v) for c,v in zip(columns, key) if not pd.isna(v)]
+    words = []
+    for column,value in zip(columns, key):
+        if not pd.isna(value): words.append(_in_words(column, value))
     return (', '.join(words) + whose).lstrip(', ')
 
 def _stands_for(key, full):
     "Is this the key of a column, or one with empty places that covers it?"
     return all(pd.isna(a) or a == b for a,b in zip(key, full))
 
+def _distinct(items): return list(dict.fromkeys(items))
+
 def _in_words(column, value):
+    "A number with the name of its column, 'vpc 5'; text as it is"
     if not isinstance(value, float): return str(value)
-    return f'{column} {value:g} %' if column == 'ratio' else f'{column} {value:g}'
+    unit = ' %' if column == 'ratio' else ''
+    return f'{column} {value:g}{unit}'
 
 # %% ../../nbs/reporting/01_published.ipynb #5878d8e0
 def beside(
-    ours,             # A `Table` with one name a line, a frame indexed by our names, or None where there are no rows
-    found,            # Rows of `published`
-    index='method',   # Column of `published` that names a line
-    columns='dataset',# Columns of `published` that tell the paper's columns apart
-    said='ours',      # Head above our columns: dataset, size, protocol
-)->pd.DataFrame:      # Two groups of columns, ours and the paper's
+    ours,               # A `Table` with one name a line, a frame indexed by our names, or None where there are no rows
+    found,              # Rows of `published`
+    index='method',     # Column of `published` that names a line
+    columns='dataset',  # Columns of `published` that tell the paper's columns apart, one name or several
+    said='ours',        # Head above our columns: dataset, size, protocol
+)->pd.DataFrame:        # Two groups of columns, ours and the paper's
     "Our numbers and the paper's side by side, never in one column"
-    tables = list(dict.fromkeys(zip(found.paper, found.table)))
+    tables = _distinct(zip(found.paper, found.table))
     right  = theirs(found, index, columns, source=len(tables) > 1)
     left   = _as_text(ours)
-    lines  = [*right.index, *(o for o in left.index if o not in right.index)]
-    names  = ' '.join(tables[0]) if len(tables) == 1 else ', '.join(dict.fromkeys(found.paper))
-    parts  = {said: left.reindex(lines).dropna(axis=1, how='all'), f'{names}, as printed': right.reindex(lines)}
-    parts  = {k: v for k,v in parts.items() if len(v.columns)}
-    return pd.concat(parts, axis=1).fillna('–').rename_axis(index)
+    added  = [o for o in left.index if o not in right.index]
+    lines  = [*right.index, *added]
+    parts  = {said: left.reindex(lines).dropna(axis=1, how='all')}
+    parts[f'{_source_name(tables)}, as printed'] = right.reindex(lines)
+    filled = {head: part for head,part in parts.items() if len(part.columns)}
+    return pd.concat(filled, axis=1).fillna('–').rename_axis(index)
+
+def _source_name(tables):
+    "Paper and table in words; of several tables only the papers"
+    if len(tables) == 1: return ' '.join(tables[0])
+    return ', '.join(_distinct(paper for paper,_ in tables))
 
 def _as_text(ours):
     "Cells of a table as text, indexed by the names of its lines"
@@ -428,11 +478,13 @@ def _as_text(ours):
     if not isinstance(ours, Table): return ours
     lines = {}
     for row,cells in ours.cells.items():
-        named = zip(ours.cols, ours.heads)
-        lines[', '.join(map(str, row))] = {head: _rounded(ours, *cells[c]) for c,head in named if c in cells}
+        texts = {}
+        for column,head in zip(ours.cols, ours.heads):
+            if column in cells: texts[head] = _rounded(ours, *cells[column])
+        lines[', '.join(map(str, row))] = texts
     return pd.DataFrame(lines).T
 
 def _rounded(ours, mean, std, n):
     "A cell as the table shows it, without marks"
-    text = f'{mean*ours.scale:.{ours.digits}f}'
-    return f'{text} ± {std*ours.scale:.{ours.digits}f}' if n > 1 else text
+    def rounded(value): return f'{value*ours.scale:.{ours.digits}f}'
+    return f'{rounded(mean)} ± {rounded(std)}' if n > 1 else rounded(mean)

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['measured', 'bounds', 'settings', 'units', 'titles', 'load_rows', 'row_options', 'variant_label', 'label_variants',
            'preset_caption', 'method_rows', 'as_columns', 'need_columns', 'summarise', 'is_bound', 'one_setting',
-           'bound_rows', 'not_learned', 'marked_cells', 'markdown_text', 'latex_text', 'Table', 'missing_bounds',
-           'table', 'save_table', 'summary_table', 'plain_table']
+           'bound_rows', 'not_learned', 'marked_cells', 'cell_keys', 'markdown_text', 'latex_text', 'Table',
+           'setting_words', 'missing_bounds', 'table', 'save_table', 'summary_table', 'plain_table']
 
 # %% ../../nbs/reporting/00_tables.ipynb #2cf47d51
 import ast, re
+from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,21 +33,30 @@ def load_rows(
     found = rows if isinstance(rows, pd.DataFrame) else read_rows(rows)
     if len(found): return found
     if isinstance(rows, pd.DataFrame): raise ValueError('no rows: the DataFrame is empty')
-    known = sorted(o.stem for o in outputs('rows').glob('*.csv'))
-    raise FileNotFoundError(f"no rows of '{rows}': run its notebook first. "
-                            f"Experiments with rows: {', '.join(known) or 'none yet'}")
+    known = ', '.join(_experiments(['*'])) or 'none yet'
+    raise FileNotFoundError(f"no rows of '{rows}': run its notebook first. Experiments with rows: {known}")
+
+def _experiments(patterns):
+    "Names of the experiments with rows that match a pattern, pattern by pattern"
+    names = []
+    for pattern in patterns:
+        paths  = outputs('rows').glob(f'{pattern}.csv')
+        names += sorted(o.stem for o in paths)
+    return names
 
 # %% ../../nbs/reporting/00_tables.ipynb #846e8478
 def row_options(
     row:dict,  # A row of results
 )->dict:       # Hyperparameter: value
     "The hyperparameters that a row was made with: its preset, and the options that override it"
-    given  = row.get('options')
-    preset = row.get('preset')
+    given   = row.get('options')
+    preset  = row.get('preset')
     options = ast.literal_eval(given) if isinstance(given, str) else {}
     if not isinstance(preset, str) or not preset: return options
-    vpc = None if pd.isna(row.get('vpc')) else int(row['vpc'])
-    return find_preset(row['method'], preset, vpc)[0] | options
+    vpc = row.get('vpc')
+    vpc = None if pd.isna(vpc) else int(vpc)
+    preset_options,_ = find_preset(row['method'], preset, vpc)
+    return preset_options | options
 
 def variant_label(
     row:dict,  # A row of results
@@ -59,10 +69,12 @@ def label_variants(
     rows,            # A DataFrame of rows, a CSV of them, or the name of an experiment
 )->pd.DataFrame:     # `method` holds the variant; `vpc` is empty where it is the outcome of a byte budget
     "Rows with their variants in the column `method`"
-    rows = load_rows(rows)
+    rows     = load_rows(rows)
     by_bytes = rows.method.map(lambda name: methods.about(name).by_bytes)
-    vpc = rows.get('vpc', pd.Series(index=rows.index, dtype=float)).where(~by_bytes)
-    return rows.assign(method=[variant_label(o) for o in rows.to_dict('records')], vpc=vpc)
+    empty    = pd.Series(index=rows.index, dtype=float)
+    vpc      = rows.get('vpc', empty).where(~by_bytes)
+    labels   = [variant_label(o) for o in rows.to_dict('records')]
+    return rows.assign(method=labels, vpc=vpc)
 
 # %% ../../nbs/reporting/00_tables.ipynb #c46d234f
 def preset_caption(
@@ -81,10 +93,9 @@ def preset_caption(
 # %% ../../nbs/reporting/00_tables.ipynb #1ebf5ce9
 def method_rows()->pd.DataFrame:
     "Rows of every method: those of `comparisons`, and what else the methods' entries name"
-    names  = [o.stem for pattern in comparisons for o in sorted(outputs('rows').glob(f'{pattern}.csv'))]
-    found  = [read_rows(name) for name in names]
-    found += [part for method,info in sorted(methods.info.items()) for part in _rows_elsewhere(method, info)]
-    found  = [o for o in found if len(o)]
+    found = [read_rows(name) for name in _experiments(comparisons)]
+    for method,info in sorted(methods.info.items()): found += _rows_elsewhere(method, info)
+    found = [o for o in found if len(o)]
     return pd.concat(found, ignore_index=True) if found else read_rows('')
 
 def _rows_elsewhere(method, info):
@@ -92,8 +103,9 @@ def _rows_elsewhere(method, info):
     for experiment,wanted in info.also_in:
         rows = read_rows(experiment)
         for column,value in wanted.items():
+            if not len(rows): break
             values = value if isinstance(value, tuple) else (value,)
-            rows = rows[rows[column].isin(values)] if len(rows) else rows
+            rows = rows[rows[column].isin(values)]
         yield rows.assign(method=method)
 
 # %% ../../nbs/reporting/00_tables.ipynb #b425cb56
@@ -111,25 +123,39 @@ def need_columns(
 ):
     "Refuse rows that lack a column, with a ValueError"
     missing = [repr(c) for c in columns if c not in rows]
-    if missing: raise ValueError(f"the rows have no column {', '.join(missing)}; they have {', '.join(map(str, rows))}")
+    if not missing: return
+    known = ', '.join(map(str, rows))
+    raise ValueError(f"the rows have no column {', '.join(missing)}; they have {known}")
 
+# %% ../../nbs/reporting/00_tables.ipynb #be52d787
 def _refuse_repeats(rows, by, seeds):
     "Refuse rows that share the columns `by` and the seed"
-    keys  = [*by, *[s for s in seeds if s in rows]]
+    keys  = [*by, *(s for s in seeds if s in rows)]
     twice = rows[rows.duplicated(keys, keep=False)]
     if not len(twice): return
     key,same = next(iter(twice.groupby(keys, dropna=False)))
-    cell   = ', '.join(f'{k}={_word(v)}' for k,v in zip(keys, key))
-    differ = [c for c in rows if c not in measured and same[c].nunique(dropna=False) > 1]
-    values = ', '.join(f"{c} ({', '.join(map(str, same[c].unique()))})" for c in differ)
-    advice = 'They are the same point: drop all but one'
-    if differ: advice = f'They differ in {values}: choose one, or show the column'
-    raise ValueError(f"{len(same)} rows of {cell}: rows {', '.join(map(str, same.index))}. {advice}")
+    cell     = ', '.join(f'{k}={_word(v)}' for k,v in zip(keys, key))
+    numbers  = ', '.join(map(str, same.index))
+    differ   = ', '.join(_differences(same))
+    advice   = 'They are the same point: drop all but one'
+    if differ: advice = f'They differ in {differ}: choose one, or show the column'
+    raise ValueError(f'{len(same)} rows of {cell}: rows {numbers}. {advice}')
+
+def _differences(rows):
+    "The settings in which rows differ, each with its values"
+    found = []
+    for column in rows:
+        if column in measured: continue
+        values = rows[column].unique()
+        if len(values) > 1: found.append(f"{column} ({', '.join(map(str, values))})")
+    return found
 
 def _word(value):
     "A value as tables print it: whole numbers without a point, an empty value as a dash"
     if pd.isna(value): return '–'
-    return f'{value:g}' if isinstance(value, (int, float, np.number)) else str(value)
+    return f'{value:g}' if _is_number(value) else str(value)
+
+def _is_number(value): return isinstance(value, (int, float, np.number))
 
 # %% ../../nbs/reporting/00_tables.ipynb #291d496e
 def summarise(
@@ -139,20 +165,24 @@ def summarise(
     seeds=('seed',),                # Columns that tell repeats of a cell apart
 )->pd.DataFrame:                    # Columns `by`, mean, std, n
     "Mean, standard deviation (ddof=1, empty for one seed) and number of seeds of each cell"
-    rows,by,seeds = load_rows(rows),as_columns(by),as_columns(seeds)
+    rows  = load_rows(rows)
+    by    = as_columns(by)
+    seeds = as_columns(seeds)
     need_columns(rows, (*by, value))
     rows = rows[rows[value].notna()]
     _refuse_repeats(rows, by, seeds)
-    groups = rows.groupby(list(by), dropna=False)
-    found  = [dict(zip(by, key), **_statistics(group[value])) for key,group in groups]
+    found = []
+    for key,group in rows.groupby(list(by), dropna=False):
+        found.append(dict(zip(by, key)) | _statistics(group[value]))
     return pd.DataFrame(found, columns=[*by, 'mean', 'std', 'n'])
 
 def _statistics(values):
     "Mean, std and n; independent of the order of the values, and exact where all are equal"
     values = np.sort(values.to_numpy(float))
     above  = values - values[0]
-    std = above.std(ddof=1) if len(values) > 1 else np.nan
-    return dict(mean=values[0] + above.mean(), std=std, n=len(values))
+    mean   = values[0] + above.mean()
+    std    = above.std(ddof=1) if len(values) > 1 else np.nan
+    return dict(mean=mean, std=std, n=len(values))
 
 # %% ../../nbs/reporting/00_tables.ipynb #72f687e1
 bounds   = tuple(name for name,info in methods.info.items() if info.family == 'bounds')   # Shown, and never the best
@@ -175,25 +205,31 @@ def one_setting(
         if column not in rows or column in shown: continue
         values = sorted(compared[column].dropna().unique(), key=_order)
         if len(values) > 1:
-            raise ValueError(f"the rows mix {column}: {', '.join(map(_word, values))}. "
-                             "Choose one, or show it as index or column")
+            mixed = ', '.join(map(_word, values))
+            raise ValueError(f'the rows mix {column}: {mixed}. Choose one, or show it as index or column')
         if values: same[column] = _word(values[0])
     return same
 
+# %% ../../nbs/reporting/00_tables.ipynb #ef7f2196
 def _other_settings(rows, same):
     "Settings of the bounds that differ from those of the methods, in words"
-    for method,group in rows[rows['method'].map(is_bound)].groupby('method'):
-        other = []
-        for column,value in same.items():
-            values = sorted(set(group[column].dropna()), key=_order) if column != 'method' else []
-            words  = [_word(o) for o in values]
-            if words and words != [value]: other.append(f"{column} {', '.join(words)}")
-        if other: yield f"{method_label(method)} under {', '.join(other)}"
+    bound = rows['method'].map(is_bound)
+    for method,group in rows[bound].groupby('method'):
+        other = ', '.join(_own_settings(group, same))
+        if other: yield f'{method_label(method)} under {other}'
+
+def _own_settings(rows, same):
+    "The settings in which rows differ from `same`, each with its values in words"
+    for column,value in same.items():
+        if column == 'method': continue
+        values = sorted(set(rows[column].dropna()), key=_order)
+        words  = [_word(o) for o in values]
+        if words and words != [value]: yield f"{column} {', '.join(words)}"
 
 def _order(value):
     "Sorts numbers by size, then words, then empty values"
     if pd.isna(value): return 2, 0
-    return (0, value) if isinstance(value, (int, float, np.number)) else (1, str(value))
+    return (0, value) if _is_number(value) else (1, str(value))
 
 def _key_order(key): return [_order(o) for o in key]
 
@@ -206,8 +242,11 @@ def bound_rows(
     rows  = load_rows(rows)
     known = read_rows(comparisons[0])
     if not len(known): return known
-    fits  = known.recipe.isin(rows.recipe) | known.method.isin(methods.with_role('guess'))   # guessing has no recipe
-    return known[fits & known.method.isin([*bounds, *also]) & known.dataset.isin(rows.dataset)]
+    wanted  = known.method.isin([*bounds, *also])
+    guessed = known.method.isin(methods.with_role('guess'))   # guessing has no recipe
+    same_recipe  = known.recipe.isin(rows.recipe) | guessed
+    same_dataset = known.dataset.isin(rows.dataset)
+    return known[same_recipe & wanted & same_dataset]
 
 # %% ../../nbs/reporting/00_tables.ipynb #dag00001
 def not_learned(
@@ -222,37 +261,62 @@ def marked_cells(
     columns,            # Columns that make a cell
 )->set:                 # Keys of the cells, None for an empty value
     "Cells with a network that did not learn its set"
-    found = rows[not_learned(rows)][list(columns)].astype(object)
-    return {tuple(None if pd.isna(v) else v for v in key) for key in found.itertuples(index=False)}
+    found = rows[not_learned(rows)]
+    return set(cell_keys(found, columns))
+
+def cell_keys(
+    rows:pd.DataFrame,  # Rows
+    columns,            # Columns that make a cell
+)->list:                # One tuple a row, None for an empty value
+    "The key of each row's cell"
+    values = rows[list(columns)].astype(object)
+    return [_as_key(o) for o in values.itertuples(index=False)]
+
+def _as_key(values): return tuple(None if pd.isna(v) else v for v in values)
 
 # %% ../../nbs/reporting/00_tables.ipynb #b2031394
 def _cells(summary, index, columns):
     "{row: {column: (mean, std, n)}} of a summary, and the columns; a bound fills every column that it leaves open"
-    lines = [_cell_of(o, index, columns) for o in summary.astype(object).to_dict('records')]
-    keys  = {column for _,column,_,bound in lines if not bound} or {column for _,column,_,_ in lines}
-    keys  = sorted(keys, key=_key_order)
-    cells = {}
-    for row,column,value,bound in sorted(lines, key=lambda o: -o[1].count(None)):   # more general cells first
-        fits = [k for k in keys if _covers(column, k)] if bound else [column]
-        if not fits: keys.append(column)
-        for k in fits or [column]: cells.setdefault(row, {})[k] = value
+    lines    = summary.astype(object).to_dict('records')
+    found    = [_cell_of(o, index, columns) for o in lines]
+    compared = [o for o in found if not o.is_bound]
+    keys     = {o.column for o in compared or found}
+    keys     = sorted(keys, key=_key_order)
+    cells    = {}
+    for cell in sorted(found, key=_open_places, reverse=True):   # more general cells first
+        fits = [cell.column]
+        if cell.is_bound: fits = [o for o in keys if _covers(cell.column, o)]
+        if not fits:   # a bound of a column that no method has
+            fits = [cell.column]
+            keys += fits
+        cells.setdefault(cell.row, {}).update(dict.fromkeys(fits, cell.value))
     return cells, keys
 
-def _cell_of(line, index, columns):
-    "Row key, column key, value, and whether it is a bound, of a line of a summary"
-    value = line['mean'], line['std'], int(line['n'])
-    return _key(line, index), _key(line, columns), value, is_bound(line.get('method'))
+_Cell = namedtuple('_Cell', 'row column value is_bound')   # Keys of its row and column; (mean, std, n)
 
-def _key(line, names): return tuple(None if pd.isna(line[k]) else line[k] for k in names)
+def _cell_of(line, index, columns):
+    "The cell of a line of a summary"
+    row    = _as_key(line[k] for k in index)
+    column = _as_key(line[k] for k in columns)
+    value  = line['mean'], line['std'], int(line['n'])
+    return _Cell(row, column, value, is_bound(line.get('method')))
+
+def _open_places(cell): return cell.column.count(None)
 
 def _covers(general, key):
     "Does a column key with open places (None) stand for this one?"
     return all(a is None or a == b for a,b in zip(general, key))
 
 # %% ../../nbs/reporting/00_tables.ipynb #d0c439ed
+def _method_of(key, index):
+    "The method that a row key names, or None"
+    return key[index.index('method')] if 'method' in index else None
+
 def _role(key, index):
     "The role of the method of a row: 'guess', 'floor', 'ceiling', or ''"
-    return methods.about(key[index.index('method')].lower()).role if 'method' in index else ''
+    if 'method' not in index: return ''
+    name = _method_of(key, index)
+    return methods.about(name.lower()).role
 
 def _sorted_rows(cells, rows, index, value, sort):
     "Row keys: guessing first, the ceiling last, and the others between them as `sort` says"
@@ -260,19 +324,27 @@ def _sorted_rows(cells, rows, index, value, sort):
     if sort is None: place |= {'floor': 1}   # by name, the floor comes before the methods
     if isinstance(sort, str): need_columns(rows, [sort])
     def rank(key):
-        return place.get(_role(key, index), 2), _rank(key, cells, rows, index, value, sort), _key_order(key)
+        group = place.get(_role(key, index), 2)
+        return group, _rank(key, cells, rows, index, value, sort), _key_order(key)
     return sorted(cells, key=rank)
 
 def _rank(key, cells, rows, index, value, sort):
-    "The place of a row among its like"
+    "The place of a row among those of its role"
     if sort is None: return 0
-    if sort == value: return np.mean([mean for mean,_,_ in cells[key].values()])
+    if sort == value:
+        means = [mean for mean,_,_ in cells[key].values()]
+        return np.mean(means)
     if not isinstance(sort, str):   # a list of names
-        name = key[index.index('method') if 'method' in index else 0]
+        name = _method_of(key, index) if 'method' in index else key[0]
         return [*sort, name].index(name)
-    same = [rows[c].isna() if k is None else rows[c] == k for c,k in zip(index, key)]
-    mean = rows[np.all(same, axis=0)][sort].astype(float).sort_values().mean()
+    same   = [_equals(rows[c], k) for c,k in zip(index, key)]
+    values = rows[np.all(same, axis=0)][sort].astype(float)
+    mean   = values.sort_values().mean()   # sorted: a sum depends on the order of its terms
     return np.inf if np.isnan(mean) else mean
+
+def _equals(column, value):
+    "Where a column has a value; None stands for an empty one"
+    return column.isna() if value is None else column == value
 
 # %% ../../nbs/reporting/00_tables.ipynb #1c4791c6
 _markdown_signs = str.maketrans({'&': '&amp;', '<': '&lt;', '>': '&gt;', '\\': '&#92;', '$': '&#36;',
@@ -306,16 +378,16 @@ titles = dict(top1='Top-1 accuracy', top5='Top-5 accuracy', bytes='Size on disk'
 @dataclass
 class Table:
     "Numbers of a table and how they are written"
-    index:tuple        # Names of the columns that name a row
-    heads:list         # Headers of the columns of numbers
-    cols:list          # Keys of those columns
-    cells:dict         # {row key: {column key: (mean, std, n)}}, in order
-    bold:set           # Pairs (row key, column key) of the best
-    caption:str        # Sentence below the table
-    digits:int = 1     # Digits after the point
-    scale:float = 1.   # Shown number over stored one
-    each_n:bool = False# Is n written in every cell?
-    marked:set = frozenset()  # Pairs (row key, column key) of cells with a network that did not learn its set
+    index:tuple          # Names of the columns that name a row
+    heads:list           # Headers of the columns of numbers
+    cols:list            # Keys of the columns of numbers, one for each header
+    cells:dict           # {row key: {column key: (mean, std, n)}}, in order
+    bold:set             # Pairs (row key, column key) of the best
+    caption:str          # Sentence below the table
+    digits:int = 1       # Digits after the point
+    scale:float = 1.     # Shown number over stored one
+    each_n:bool = False  # Is n written in every cell?
+    marked:set = frozenset()   # Pairs (row key, column key) of cells with a network that did not learn its set
 
     @property
     def markdown(self): return _markdown(self)
@@ -326,15 +398,19 @@ class Table:
     @property
     def frame(self):
         "One line a cell, in stored units"
-        return pd.DataFrame([self._line(row, column, head) for row in self.cells
-                             for column,head in zip(self.cols, self.heads) if column in self.cells[row]])
+        lines = []
+        for row,cells in self.cells.items():
+            for column,head in zip(self.cols, self.heads):
+                if column in cells: lines.append(self._line(row, column, head))
+        return pd.DataFrame(lines)
 
     def _line(self, row, column, head):
         "A cell as a line of `frame`"
         mean,std,n = self.cells[row][column]
-        numbers = dict(column=head, mean=mean, std=std, n=n)
-        return dict(zip(self.index, row)) | numbers | dict(best=(row, column) in self.bold,
-                                                           learned=(row, column) not in self.marked)
+        place  = row, column
+        names  = dict(zip(self.index, row))
+        values = dict(column=head, mean=mean, std=std, n=n)
+        return names | values | dict(best=place in self.bold, learned=place not in self.marked)
 
     def _repr_markdown_(self): return self.markdown
     def __repr__(self):
@@ -344,81 +420,126 @@ class Table:
 # %% ../../nbs/reporting/00_tables.ipynb #a5873838
 def _write(t, plus_minus, strong, dash, dagger='†'):
     "The table's cells as text, row by row"
-    return [[*_names(t, row, dash), *(_number(t, row, c, plus_minus, strong, dash, dagger) for c in t.cols)]
-            for row in t.cells]
+    rows = []
+    for row in t.cells:
+        names   = [_name(column, value, dash) for column,value in zip(t.index, row)]
+        numbers = [_number(t, row, o, plus_minus, strong, dash, dagger) for o in t.cols]
+        rows.append(names + numbers)
+    return rows
 
-def _names(t, row, dash):
-    "The cells that name a row"
-    shown = [method_label(v) if k == 'method' and v is not None else v for k,v in zip(t.index, row)]
-    return [dash if o is None else _word(o) for o in shown]
+def _name(column, value, dash):
+    "A cell that names a row"
+    if value is None: return dash
+    return method_label(value) if column == 'method' else _word(value)
 
 def _number(t, row, column, plus_minus, strong, dash, dagger):
     "A cell of numbers as text"
     if column not in t.cells[row]: return dash
     mean,std,n = t.cells[row][column]
     exact = _role(row, t.index) == 'guess'   # a number that was computed, not measured
-    text  = f'{mean*t.scale:.{t.digits}f}'
-    if n > 1 and not exact: text += f' {plus_minus} {std*t.scale:.{t.digits}f}'
+    def shown(number): return f'{number*t.scale:.{t.digits}f}'
+    text = shown(mean)
+    if n > 1 and not exact: text += f' {plus_minus} {shown(std)}'
     if t.each_n and not exact: text += f' (n={n})'
     if (row, column) in t.marked: text += f' {dagger}'
     return strong(text) if (row, column) in t.bold else text
 
+# %% ../../nbs/reporting/00_tables.ipynb #8d0c9613
 def _markdown(t):
-    k = len(t.index)
-    def line(cells): return '| ' + ' | '.join(cells) + ' |'
+    k = len(t.index)   # columns of names; the others hold numbers, which are Markdown already
+    def bold(text): return f'**{text}**'
+    head = _markdown_line(map(markdown_text, (*t.index, *t.heads)))
     rule = '|' + '---|'*k + '---:|'*len(t.heads)
-    head = line([markdown_text(o) for o in (*t.index, *t.heads)])
-    rows = _write(t, '±', lambda s: f'**{s}**', '–')
-    body = [line([*map(markdown_text, r[:k]), *r[k:]]) for r in rows]
+    body = []
+    for row in _write(t, '±', bold, '–'):
+        names = map(markdown_text, row[:k])
+        body.append(_markdown_line([*names, *row[k:]]))
     return '\n'.join([head, rule, *body, '', markdown_text(t.caption)])
 
+def _markdown_line(cells): return '| ' + ' | '.join(cells) + ' |'
+
 def _latex(t):
-    k = len(t.index)
+    k = len(t.index)   # columns of names; the others hold numbers, which are LaTeX already
+    def bold(text):  return rf'\textbf{{{text}}}'
     def line(cells): return ' & '.join(cells) + r' \\'
-    head = line([latex_text(o) for o in (*t.index, *t.heads)])
-    rows = _write(t, r'$\pm$', lambda s: rf'\textbf{{{s}}}', '--', r'$\dagger$')
-    body = [line([*map(latex_text, r[:k]), *r[k:]]) for r in rows]
-    return '\n'.join([r'\begin{table}', r'\centering', rf'\caption{{{latex_text(t.caption)}}}',
-                      rf'\begin{{tabular}}{{{"l"*k}{"r"*len(t.heads)}}}', r'\toprule', head, r'\midrule',
-                      *body, r'\bottomrule', r'\end{tabular}', r'\end{table}'])
+    head  = line(map(latex_text, (*t.index, *t.heads)))
+    align = 'l'*k + 'r'*len(t.heads)
+    body  = []
+    for row in _write(t, r'$\pm$', bold, '--', r'$\dagger$'):
+        names = map(latex_text, row[:k])
+        body.append(line([*names, *row[k:]]))
+    begin = [r'\begin{table}', r'\centering', rf'\caption{{{latex_text(t.caption)}}}']
+    rules = [rf'\begin{{tabular}}{{{align}}}', r'\toprule', head, r'\midrule', *body, r'\bottomrule', r'\end{tabular}']
+    return '\n'.join([*begin, *rules, r'\end{table}'])
 
 # %% ../../nbs/reporting/00_tables.ipynb #5d2cabc3
 def _best(cells, cols, index, sign, scale, digits, marked=()):
     "Pairs (row, column) of the best of each column, bounds and marked cells left out; equal as shown are all best"
-    compared = [r for r in cells if 'method' not in index or not is_bound(r[index.index('method')])]
+    compared = [o for o in cells if not is_bound(_method_of(o, index))]
     bold = set()
-    for c in cols:
-        rows   = [r for r in compared if c in cells[r] and (r, c) not in marked]
-        values = {r: sign*round(cells[r][c][0]*scale, digits) for r in rows}
-        if not values: continue
-        best  = max(values.values())
-        bold |= {(r, c) for r,v in values.items() if v == best}
+    for column in cols:
+        values = {}   # Row: its value as shown
+        for row in compared:
+            if column not in cells[row] or (row, column) in marked: continue
+            mean,_,_ = cells[row][column]
+            values[row] = sign*round(mean*scale, digits)
+        best  = max(values.values(), default=None)
+        bold |= {(row, column) for row,value in values.items() if value == best}
     return bold
 
+# %% ../../nbs/reporting/00_tables.ipynb #46eb7030
 def _caption(rows, cells, index, same, value, unit, best, text, marked=()):
     "What is shown, over how many seeds, what is marked and what is missing; and whether n stands in every cell"
-    counts = sorted({n for r in cells if _role(r, index) != 'guess' for _,_,n in cells[r].values()})
-    seeds  = 'mean ± std over seeds, n in each cell'
-    if len(counts) == 1: seeds = f'mean ± std over n={counts[0]} seeds'
-    if max(counts, default=1) == 1: seeds = 'one seed (n=1), so no ±'
-    where  = [v if k in ('dataset', 'net') else f'{k} {v}' for k,v in same.items() if k != 'method']
-    shown  = titles.get(value, value)
-    if unit: shown += f' in {unit}'
-    if where: shown += f" on {', '.join(where)}"
-    parts = [shown, seeds]
+    counts = _seed_counts(cells, index)
+    parts  = [_value_in_words(value, unit, same), _seeds_in_words(counts)]
     if best: parts.append('best of each column bold')
     if marked: parts.append('†: a network had not learned its set, so the cell is compared with nothing')
-    parts += _other_settings(rows, same)
+    parts  += _other_settings(rows, same)
     missing = [f'{method_label(name)} (the {role})' for name,role in missing_bounds(rows).items()]
     if missing: parts.append(f"NOT among these rows: {' and '.join(missing)}")
-    return ' '.join([*([text] if text else []), '; '.join(parts) + '.']), len(counts) > 1
+    caption = '; '.join(parts) + '.'
+    if text: caption = f'{text} {caption}'
+    return caption, len(counts) > 1
+
+def _seed_counts(cells, index):
+    "The numbers of seeds of the cells that were measured, each once"
+    counts = set()
+    for row,line in cells.items():
+        if _role(row, index) != 'guess': counts |= {n for _,_,n in line.values()}
+    return sorted(counts)
+
+def _seeds_in_words(counts):
+    if max(counts, default=1) == 1: return 'one seed (n=1), so no ±'
+    if len(counts) == 1: return f'mean ± std over n={counts[0]} seeds'
+    return 'mean ± std over seeds, n in each cell'
+
+def _value_in_words(value, unit, same):
+    "What a table shows: value, unit, and the settings that all methods share"
+    shown = titles.get(value, value)
+    if unit: shown += f' in {unit}'
+    where = ', '.join(setting_words(same))
+    return f'{shown} on {where}' if where else shown
+
+def setting_words(
+    same:dict,  # Setting to value, from `one_setting`
+)->list:
+    "Settings in words: a dataset and a network by their names, others as name and value; no method"
+    words = []
+    for name,value in same.items():
+        if name in ('dataset', 'net'): words.append(value)
+        elif name != 'method': words.append(f'{name} {value}')
+    return words
 
 def missing_bounds(
     rows:pd.DataFrame,  # Rows
 )->dict:                # Method: 'ceiling' or 'floor'
     "The methods that every comparison should hold, and these rows do not"
     present = set(rows['method'].astype(str).str.lower())
-    return {name: role for role in ('ceiling', 'floor') for name in methods.with_role(role) if name not in present}
+    missing = {}
+    for role in ('ceiling', 'floor'):
+        absent   = [o for o in methods.with_role(role) if o not in present]
+        missing |= dict.fromkeys(absent, role)
+    return missing
 
 # %% ../../nbs/reporting/00_tables.ipynb #48cf6727
 def table(
@@ -433,17 +554,22 @@ def table(
     seeds=('seed',),          # Columns that tell repeats of a cell apart
 )->Table:
     "Mean ± std over seeds of `value`, bounds included"
-    rows,index,columns = load_rows(rows),as_columns(index),as_columns(columns)
-    need_columns(rows, ['method', *index, *columns, value])
+    rows    = load_rows(rows)
+    index   = as_columns(index)
+    columns = as_columns(columns)
+    by      = index + columns
+    need_columns(rows, ['method', *by, value])
     unit,scale = _unit(rows, value)
-    same = one_setting(rows, index + columns)
-    cells,cols = _cells(summarise(rows, index + columns, value, seeds), index, columns)
-    cells  = {r: cells[r] for r in _sorted_rows(cells, rows, index, value, sort)}
-    marked = {(key[:len(index)], key[len(index):]) for key in marked_cells(rows, index + columns)}
+    same       = one_setting(rows, by)
+    summary    = summarise(rows, by, value, seeds)
+    cells,cols = _cells(summary, index, columns)
+    cells  = {row: cells[row] for row in _sorted_rows(cells, rows, index, value, sort)}
+    k      = len(index)
+    marked = {(key[:k], key[k:]) for key in marked_cells(rows, by)}
     sign   = -1 if best == 'min' else 1
     bold   = _best(cells, cols, index, sign, scale, digits, marked) if best else set()
     text,each_n = _caption(rows, cells, index, same, value, unit, bold, caption, marked)
-    heads  = [_head(columns, c, value, unit) for c in cols]
+    heads  = [_head(columns, o, value, unit) for o in cols]
     return Table(index, heads, cols, cells, bold, text, digits, scale, each_n, marked)
 
 def _unit(rows, value):
@@ -455,8 +581,9 @@ def _unit(rows, value):
 
 def _head(columns, key, value, unit):
     "The header of a column: words as they are, numbers with their name"
-    words = ', '.join(_head_word(c, k) for c,k in zip(columns, key)) or value
-    return f'{words} ({unit})' if unit else words
+    words = [_head_word(column, o) for column,o in zip(columns, key)]
+    head  = ', '.join(words) or value
+    return f'{head} ({unit})' if unit else head
 
 def _head_word(column, value):
     if value is None: return f'all {column}'
@@ -480,27 +607,38 @@ Table.save = save_table
 
 # %% ../../nbs/reporting/00_tables.ipynb #8364029c
 def summary_table(
-    rows=None,     # Rows; None is `method_rows()`
-    columns='vpc', # Columns of the rows that make a column of the table
-    only=None,     # Methods and variants to show, as the rows name them; None for all
-    **where,       # Columns and the values that they may have: dataset='ucf101_11c', vpc=[1, 5]
+    rows=None,      # Rows; None is `method_rows()`
+    columns='vpc',  # Columns of the rows that make a column of the table
+    only=None,      # Methods and variants to show, as the rows name them; None for methods and featured variants
+    **where,        # Columns and the values that they may have: dataset='ucf101_11c', vpc=[1, 5]
 )->Table:
     "Methods by rising bytes, the bounds included"
     rows = label_variants(method_rows() if rows is None else rows)
-    for column,value in where.items():
-        bound = rows.method.map(is_bound) & rows[column].isna()
-        values = value if isinstance(value, list) else [value]
-        known  = rows[column].isin(values) | (rows[column].isna() & (None in values))
-        rows   = rows[known | bound]
-    shown = [', ' not in o or is_featured(o) if only is None else o in only or is_bound(o) for o in rows.method]
-    rows  = rows[shown]
+    for column,value in where.items(): rows = rows[_has_value(rows, column, value)]
+    shown = [o for o in rows.method.unique() if _in_summary(o, only)]
+    rows  = rows[rows.method.isin(shown)]
+    if not len(rows): raise ValueError(f'no rows of the methods to show have {where}')
     from_five = (rows.vpc.fillna(5) - 5).abs()
-    nearest = rows[from_five.eq(from_five.groupby(rows.method).transform('min'))]
+    closest   = from_five.groupby(rows.method).transform('min')
+    nearest   = rows[from_five.eq(closest)]
     cost = nearest.groupby('method')[['bytes', 'condense_s']].mean().add_suffix('_5')
     rows = rows.join(cost, on='method')
     rows = rows.assign(seconds=rows.condense_s_5.round())
     rows['on disk'] = rows.bytes_5.map(human_bytes, na_action='ignore')
     return table(rows, ('method', 'on disk', 'seconds'), columns, sort='bytes_5')
+
+def _has_value(rows, column, value):
+    "Where a column has the value, or one of a list of values; a bound may leave it empty"
+    values = value if isinstance(value, list) else [value]
+    found  = rows[column].isin(values)
+    empty  = rows[column].isna()
+    if None in values: return found | empty
+    return found | empty & rows.method.map(is_bound)
+
+def _in_summary(name, only):
+    "Is a method or variant shown: one of `only`, or else a plain method or a featured variant?"
+    if only is None: return ', ' not in name or is_featured(name)
+    return name in only or is_bound(name)
 
 # %% ../../nbs/reporting/00_tables.ipynb #7b4b5577
 def plain_table(
@@ -509,11 +647,16 @@ def plain_table(
     **formats,           # Column: a format such as '{:.1f}', or a function; others are written as short as they are
 )->Markdown:
     "A DataFrame as a Markdown table"
-    write = {k: f.format if isinstance(f, str) else f for k,f in formats.items()}
     links = as_columns(links)
     def cell(column, value):
-        text = write[column](value) if column in write and not pd.isna(value) else _word(value)
+        text = _formatted(value, formats.get(column))
         return str(text) if column in links else markdown_text(text)
-    rows  = [[cell(k, v) for k,v in row.items()] for row in frame.to_dict('records')]
-    lines = [[markdown_text(o) for o in frame], ['---']*len(frame.columns), *rows]
-    return Markdown('\n'.join('| ' + ' | '.join(line) + ' |' for line in lines))
+    heads = [markdown_text(o) for o in frame]
+    lines = [heads, ['---']*len(heads)]
+    for row in frame.to_dict('records'): lines.append([cell(k, v) for k,v in row.items()])
+    return Markdown('\n'.join(map(_markdown_line, lines)))
+
+def _formatted(value, form=None):
+    "A value by a format or function; an empty one as a dash"
+    if form is None or pd.isna(value): return _word(value)
+    return form.format(value) if isinstance(form, str) else form(value)

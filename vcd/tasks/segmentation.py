@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..clips import ClipSet
 from ..core import Settings, generator, keep_freed_memory, measure, pick_device, progress, seeded
 from ..show import axes, plain_text
-from ..training.fit import schedules
+from ..training.recipe import schedules
 
 # %% ../../nbs/tasks/00_segmentation.ipynb #e7b3c4b9
 @dataclass

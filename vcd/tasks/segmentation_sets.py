@@ -23,7 +23,7 @@ from ..run import Job, load_state, memo, save_state
 from ..selection.saliency import SaliencyFilter, SaliencySettings
 from .segmentation import SegmentRecipe, Sequences, build_segmenter, padded, segment_loss, segments
 from .segmentation import train_segmenters
-from ..training.fit import schedules
+from ..training.recipe import schedules
 
 # %% ../../nbs/tasks/01_segmentation_sets.ipynb #5b9094f7
 @dataclass

@@ -36,7 +36,8 @@ def flip(
     prob:float=.5,  # Probability of a flip
 )->Tensor:          # Like `x`
     "Mirror a clip from left to right where u < prob"
-    return torch.where(wide(u[:,0] < prob), x.flip(-1), x)
+    mirrored = wide(u[:,0] < prob)
+    return torch.where(mirrored, x.flip(-1), x)
 
 # %% ../../nbs/training/00_augment.ipynb #1b6224a1
 @transforms
@@ -46,7 +47,8 @@ def brightness(
     ratio:float=1.,  # Width of the range of the added number
 )->Tensor:           # Like `x`
     "Add (u - 1/2)·ratio"
-    return x + wide(u[:,0] - .5)*ratio
+    added = (u[:,0] - .5)*ratio
+    return x + wide(added)
 
 # %% ../../nbs/training/00_augment.ipynb #a6e0dd89
 @transforms
@@ -56,8 +58,9 @@ def saturation(
     ratio:float=2.,  # Largest factor
 )->Tensor:           # Like `x`
     "Scale each pixel's difference from grey by u·ratio"
-    grey = x.mean(2, keepdim=True)
-    return (x - grey)*wide(u[:,1]*ratio) + grey
+    grey   = x.mean(2, keepdim=True)
+    factor = u[:,1]*ratio
+    return (x - grey)*wide(factor) + grey
 
 # %% ../../nbs/training/00_augment.ipynb #2a204900
 @transforms
@@ -67,8 +70,9 @@ def contrast(
     ratio:float=.5,  # Smallest factor
 )->Tensor:           # Like `x`
     "Scale the difference from the clip's mean by u + ratio"
-    mean = x.mean((1,2,3,4), keepdim=True)
-    return (x - mean)*wide(u[:,2] + ratio) + mean
+    mean   = x.mean((1,2,3,4), keepdim=True)
+    factor = u[:,2] + ratio
+    return (x - mean)*wide(factor) + mean
 
 # %% ../../nbs/training/00_augment.ipynb #51000748
 @transforms
@@ -87,15 +91,22 @@ def crop(
     ratio:float=.125,  # Largest shift, as a share of the side
 )->Tensor:             # Like `x`
     "Shift down and right by whole pixels"
-    for dim,v in ((3, u[:,0]), (4, u[:,1])):
-        largest = int(x.shape[dim]*ratio + .5)
-        shift   = (v*(2*largest + 1)).floor().long() - largest
-        x = _shifted(x, shift.expand(len(x)), dim)
-    return x
+    height,width = x.shape[3:]
+    down  = _whole_shift(u[:,0], height, ratio)
+    right = _whole_shift(u[:,1], width, ratio)
+    return _shifted(_shifted(x, down, 3), right, 4)
+
+def _whole_shift(v, size, ratio):
+    "Pixels between -size·ratio and size·ratio, all equally likely for uniform `v`"
+    largest = int(size*ratio + .5)
+    choices = 2*largest + 1
+    return (v*choices).floor().long() - largest
 
 def _shifted(x, shift, dim):
+    "Clips moved along one dimension by `shift` pixels, (N or 1,), with zeros where nothing moved in"
     size   = x.shape[dim]
-    source = torch.arange(size, device=x.device) + shift[:,None]   # place that each row comes from, (N,size)
+    shift  = shift.expand(len(x))[:,None]
+    source = torch.arange(size, device=x.device) + shift   # place that each row comes from, (N,size)
     shape  = [len(x), 1, 1, 1, 1]
     shape[dim] = size
     inside = ((source >= 0) & (source < size)).view(shape)
@@ -118,7 +129,8 @@ def cutout(
 def _in_box(size, v, ratio):
     "Which rows or columns the box covers, (N,size)"
     side   = int(size*ratio + .5)
-    first  = (v*(size + 1 - side%2)).floor() - side//2
+    places = size + 1 - side%2   # of the centre
+    first  = (v*places).floor() - side//2
     offset = torch.arange(size, device=v.device) - first[:,None]
     return (offset >= 0) & (offset < side)
 
@@ -129,9 +141,10 @@ def warp(
 )->Tensor:         # Like `x`; zero where the map points outside
     "Sample every frame of a clip through the clip's affine map"
     n,t,c,h,w = x.shape
-    theta = F.pad(theta, (0,1)).expand(n,-1,-1).to(x.dtype)   # no translation
-    grid  = F.affine_grid(theta, (n,t*c,h,w), align_corners=True)
-    return F.grid_sample(x.flatten(1,2), grid, align_corners=True).view_as(x)
+    theta  = F.pad(theta, (0,1)).expand(n,-1,-1)   # no translation
+    grid   = F.affine_grid(theta.to(x.dtype), (n,t*c,h,w), align_corners=True)
+    warped = F.grid_sample(x.flatten(1,2), grid, align_corners=True)
+    return warped.view_as(x)
 
 # %% ../../nbs/training/00_augment.ipynb #3ab54f4b
 @transforms
@@ -141,8 +154,9 @@ def scale(
     ratio:float=1.2,  # Largest factor; the smallest is its inverse
 )->Tensor:            # Like `x`
     "Shrink or enlarge height and width, each by its own factor"
-    s = u[:,:2]*(ratio - 1/ratio) + 1/ratio
-    return warp(x, torch.diag_embed(s))
+    smallest = 1/ratio
+    factors  = u[:,:2]*(ratio - smallest) + smallest
+    return warp(x, torch.diag_embed(factors))
 
 # %% ../../nbs/training/00_augment.ipynb #e4610641
 @transforms
@@ -152,10 +166,12 @@ def rotate(
     ratio:float=15.,  # Largest angle, in degrees
 )->Tensor:            # Like `x`
     "Rotate about the centre"
-    angle = (u[:,0] - .5)*2*ratio*math.pi/180
+    degrees = (u[:,0] - .5)*2*ratio
+    angle   = degrees*math.pi/180
     c = angle.cos()
     s = angle.sin()
-    return warp(x, torch.stack([c, -s, s, c], 1).view(-1,2,2))
+    rotation = torch.stack([c, -s, s, c], 1).view(-1,2,2)
+    return warp(x, rotation)
 
 # %% ../../nbs/training/00_augment.ipynb #fcf00b8b
 STRATEGY = 'color_crop_cutout_flip_scale_rotate'
@@ -169,10 +185,11 @@ def dsa(
     "One random transform of `strategy`, the same for every frame of a clip"
     names  = strategy.split('_')
     device = _draw_device(x, gen)
-    which  = int(torch.randint(len(names), (), generator=gen, device=device))
+    which  = torch.randint(len(names), (), generator=gen, device=device)
     rows   = 1 if same else len(x)
-    u      = torch.rand(rows, 3, generator=gen, device=device).to(x.device)
-    return denormalise(transforms[names[which]](normalise(x), u))
+    u      = torch.rand(rows, 3, generator=gen, device=device)
+    chosen = transforms[names[int(which)]]
+    return denormalise(chosen(normalise(x), u.to(x.device)))
 
 def _draw_device(x, gen): return x.device if gen is None else gen.device
 
@@ -185,7 +202,8 @@ def unmirrored(
     strategy:str,  # Names in `transforms`, joined by '_'
 )->str:
     "The strategy without the flip"
-    return '_'.join(o for o in strategy.split('_') if o != 'flip')
+    kept = [o for o in strategy.split('_') if o != 'flip']
+    return '_'.join(kept)
 
 augments['dsa_unmirrored'] = partial(dsa, strategy=unmirrored(STRATEGY))
 without_flip = dict(flip='none', dsa='dsa_unmirrored')   # An augmentation that flips, and its replacement
@@ -211,7 +229,8 @@ mixes = Registry('mix')
 def no_mix(x, gen=None):
     "The clips as they are: each is its own partner"
     partner = torch.arange(len(x), device=x.device)
-    return x, partner, torch.ones(len(x), device=x.device)
+    own     = torch.ones(len(x), device=x.device)
+    return x, partner, own
 
 def draw_mix(
     x:Tensor,            # Clips, shape (N,T,C,H,W)
@@ -224,9 +243,11 @@ def draw_mix(
     n      = len(x)
     device = _draw_device(x, gen)
     partner = torch.randperm(n, generator=gen, device=device)
-    weights = torch._sample_dirichlet(torch.full((n, draws, 2), float(alpha), device=device), generator=gen)
+    alphas  = torch.full((n, draws, 2), float(alpha), device=device)
+    shares  = torch._sample_dirichlet(alphas, generator=gen)   # of the clip and of its partner
     centres = torch.rand(n, draws, 2, generator=gen, device=device)
-    return partner.to(x.device), weights[..., 0].to(x.device), centres.to(x.device)
+    drawn   = partner, shares[..., 0], centres
+    return tuple(o.to(x.device) for o in drawn)
 
 # %% ../../nbs/training/00_augment.ipynb #9dad8af4
 def mix_box(
@@ -236,9 +257,11 @@ def mix_box(
     width:int,   # Width of a frame, pixels
 )->Tensor:       # (…,height,width) bool: True inside the box
     "Boxes of CutMix: sides of sqrt(1-w) times the frame's, limited to the frame"
+    side = (1-w).sqrt()
     def inside(size, centre):
-        offset = torch.arange(size, device=at.device) - (centre*size).floor()[..., None]
-        half   = ((1-w).sqrt()*size).div(2, rounding_mode='floor')[..., None]
+        middle = (centre*size).floor()[..., None]
+        half   = (side*size).div(2, rounding_mode='floor')[..., None]
+        offset = torch.arange(size, device=at.device) - middle
         return (offset >= -half) & (offset < half)
     rows = inside(height, at[..., 0])
     cols = inside(width, at[..., 1])
@@ -258,7 +281,8 @@ def _paste(x, gen, alpha, draws, only=None):
 def _mixed(x, partner, own):
     "Clips, partners and own shares, by the weights (N,draws,H or 1,W or 1) of the clips themselves"
     weight = own.to(x.dtype)[:, :, None]
-    return x[partner].lerp_(x, weight), partner, own.mean((1,2,3))
+    mixed  = x[partner].lerp_(x, weight)
+    return mixed, partner, own.mean((1,2,3))
 
 # %% ../../nbs/training/00_augment.ipynb #21a876b0
 @mixes
