@@ -93,7 +93,10 @@ class Clips(Part):
         idx:list,  # Numbers of clips
     ):
         "What is known of some of the clips"
-        return Clips(**{k: [v[i] for i in idx] if v else [] for k,v in vars(self).items()})
+        taken = {}
+        for name,values in vars(self).items():
+            taken[name] = [values[i] for i in idx] if values else []
+        return Clips(**taken)
 
     def check(self,
         n:int,          # Clips of the set
@@ -131,7 +134,7 @@ class Making(Part):
 
     def to_json(self)->dict:
         said = super().to_json()
-        if said: said |= {k: getattr(self, k) for k in ('seconds', 'peak_mb')}   # always there: see `padding`
+        if said: said |= dict(seconds=self.seconds, peak_mb=self.peak_mb)   # always there: see `padding`
         return said
 
 # %% ../nbs/03_meta.ipynb #9e99e23d
@@ -146,7 +149,8 @@ class Training(Part):
 
     def changes(self)->dict:   # Fields of `Recipe`
         "What a recipe is to change"
-        said = dict(mix=self.mix, mix_how=self.mix_how) if self.mix is not None else {}
+        said = {}
+        if self.mix is not None: said |= dict(mix=self.mix, mix_how=self.mix_how)
         if self.temperature is not None: said['temperature'] = self.temperature
         if self.relabel: said['relabel'] = True
         return said
@@ -162,7 +166,8 @@ class Meta:
 
     def copy(self):
         "The same, sharing no list and no dictionary"
-        return Meta(**{k: replace(v) for k,v in vars(self).items()})
+        parts = {name: replace(part) for name,part in vars(self).items()}
+        return Meta(**parts)
 
     def change(self, **parts): return replace(self, **parts)
 
@@ -177,7 +182,9 @@ class Meta:
     ):
         "The same, with more said of the making"
         for k in ('curves', 'details'):
-            if k in new: new[k] = getattr(self.making, k) | new[k]
+            if k not in new: continue
+            known  = getattr(self.making, k)
+            new[k] = known | new[k]
         return self.change(making=self.making.change(**new))
 
     def as_source(self):
@@ -195,7 +202,8 @@ class Meta:
         check_type('meta', said, dict)
         if {*said} != {*kinds}:
             raise SetError(f'meta has the parts {str(sorted(said)):.100}; it has to have {list(kinds)}')
-        return cls(**{k: kind.from_json(said[k]) for k,kind in kinds.items()})
+        parts = {name: kind.from_json(said[name]) for name,kind in kinds.items()}
+        return cls(**parts)
 
 # %% ../nbs/03_meta.ipynb #a2e03652
 widest = len(repr(-1e300/3))   # Characters of the longest number in JSON
@@ -206,7 +214,8 @@ def padding(
     "How much shorter seconds and MiB are written than they could be"
     numbers = [making.seconds, making.peak_mb] if making.to_json() else []
     numbers += list(making.stages.values())
-    return sum(widest-len(json.dumps(o)) for o in numbers)
+    lengths  = [len(json.dumps(o)) for o in numbers]
+    return sum(widest-o for o in lengths)
 
 def header_bytes(
     making:Making,  # How a set was made
@@ -224,16 +233,23 @@ def from_old(
 )->Meta:
     "The meta of an older file; a SetError for what has the wrong type"
     check_type('meta', said, dict)
-    def fields_of(kind, said): return {f.name: said[f.name] for f in fields(kind) if said.get(f.name) is not None}
     clips = said.get('clips', {})
     check_type("meta['clips']", clips, dict)
-    clips = clips | ({'label': clips['class']} if 'class' in clips else {})
-    source = fields_of(Source, said)
+    if 'class' in clips: clips = clips | dict(label=clips['class'])
+    clips  = _fields_of(Clips, clips)
+    source = _fields_of(Source, said)
     if 'bad' in said: source['skipped'] = said['bad']
-    making = fields_of(Making, {_moved.get(k, k): v for k,v in said.items()})
+    renamed = {_moved.get(k, k): v for k,v in said.items()}
+    making  = _fields_of(Making, renamed)
     if 'loss' in said: making['curves'] = dict(loss=said['loss'])
-    if details := {k: said[k] for k in _details if k in said}: making['details'] = details
+    details = {k: said[k] for k in _details if k in said}
+    if details: making['details'] = details
     training = said.get('training', {})
     check_type("meta['training']", training, dict)
     if 'teacher' in said: training = training | dict(teacher=said['teacher'])
-    return Meta(Source(**source), Clips(**fields_of(Clips, clips)), Making(**making), Training.from_json(training))
+    return Meta(Source(**source), Clips(**clips), Making(**making), Training.from_json(training))
+
+def _fields_of(kind, said):
+    "The entries of a dictionary that are fields of a part"
+    names = [f.name for f in fields(kind)]
+    return {k: said[k] for k in names if said.get(k) is not None}

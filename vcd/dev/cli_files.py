@@ -7,7 +7,7 @@ __all__ = ['bytes_by_part', 'changed_hyperparameters', 'set_facts', 'set_text', 
            'show_command', 'format_parameters', 'export_command', 'read_clips_of', 'dedup_command', 'Entry',
            'cache_entries', 'remove_entry', 'age_text', 'cache_command']
 
-# %% ../../nbs/dev/06_cli_files.ipynb #be52abf3
+# %% ../../nbs/dev/06_cli_files.ipynb #4ad96f3f
 import contextlib, math, shutil, time, warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from .cli import (Age, Count, Device, Name, Report, Words, aligned, check_output
                          wrong_call)
 from .cli_sets import all_comments, option_rows, read_options, signature_parameters, word_after
 
-# %% ../../nbs/dev/06_cli_files.ipynb #f33ab5c9
+# %% ../../nbs/dev/06_cli_files.ipynb #fa75a0bc
 def bytes_by_part(
     small,      # A ClipSet
     total:int,  # Bytes of its file
@@ -42,7 +42,7 @@ def changed_hyperparameters(
     known = copied(hyperparameters(making.method)) if making.method in methods else {}
     return {k: v for k,v in making.params.items() if k not in known or known[k] != v}
 
-# %% ../../nbs/dev/06_cli_files.ipynb #c049db3e
+# %% ../../nbs/dev/06_cli_files.ipynb #a32f193c
 def set_facts(
     small,      # A ClipSet
     total:int,  # Bytes of its file
@@ -58,7 +58,7 @@ def set_facts(
     made  = making.to_json() | dict(changed=changed_hyperparameters(making))
     return content | costs | dict(making=made, training=small.meta.training.to_json(), source=source.to_json())
 
-# %% ../../nbs/dev/06_cli_files.ipynb #699f7387
+# %% ../../nbs/dev/06_cli_files.ipynb #deef596a
 def _listed(counts, most=12):
     "Classes with their numbers of clips"
     numbers = set(counts.values())
@@ -66,7 +66,7 @@ def _listed(counts, most=12):
     words   = list(counts) if same else [f'{k} ({n})' for k,n in counts.items()]
     shown   = ', '.join(one_line(o) for o in words[:most])
     more    = f' and {len(words)-most} more' if len(words) > most else ''
-    return f"{len(counts)}: {shown}{more}{f', {numbers.pop()} clips each' if same else ''}"
+    return f"{len(counts)}: {shown}{more}{f', {numbers.pop()} each' if same else ''}"
 
 def _settings(values):
     "Names and values on one line"
@@ -86,7 +86,7 @@ def _seconds(making):
 
 
 
-# %% ../../nbs/dev/06_cli_files.ipynb #242a22eb
+# %% ../../nbs/dev/06_cli_files.ipynb #37dc6e6c
 _shown_reading = 'frames size sampling interval seed per_class group share'.split()
 
 def set_text(
@@ -118,7 +118,7 @@ def set_text(
         'note':   source.get('note'),
         'skipped': f"{len(source['skipped'])} files that could not be read" if source.get('skipped') else None})
 
-# %% ../../nbs/dev/06_cli_files.ipynb #ea819d71
+# %% ../../nbs/dev/06_cli_files.ipynb #ff88e49a
 @command('info', '''
 vcd info small.safetensors
 vcd info hf://user/repo
@@ -134,7 +134,7 @@ def info_command(
     facts = set_facts(small, path.stat().st_size if path.is_file() else file_bytes(small))
     return Report(facts, set_text(facts, set))
 
-# %% ../../nbs/dev/06_cli_files.ipynb #55164d18
+# %% ../../nbs/dev/06_cli_files.ipynb #b714e955
 def tiled(
     clips,      # Clips in [0,1], shape (N,T,3,H,W)
     cols:int,   # Clips in a row
@@ -150,7 +150,7 @@ def tiled(
     h,w = rows*(H+gap),cols*(W+gap)
     return grid.reshape(T, C, h, w)[..., :h-gap, :w-gap]
 
-# %% ../../nbs/dev/06_cli_files.ipynb #37fc9087
+# %% ../../nbs/dev/06_cli_files.ipynb #5fcc7381
 def chosen_clips(
     small,           # A ClipSet
     classes,         # Names of classes; None for all
@@ -187,7 +187,7 @@ def _write_mp4(clips, names, path, fps, width):
 
 _pictures = {'.png': _write_strips, '.gif': _write_gif, '.mp4': _write_mp4}
 
-# %% ../../nbs/dev/06_cli_files.ipynb #a01be1b1
+# %% ../../nbs/dev/06_cli_files.ipynb #9bedce02
 @command('show', '''
 vcd show small.safetensors small.png
 vcd show small.safetensors small.gif --classes run,walk --per-class 4
@@ -215,7 +215,7 @@ def show_command(
     return Report(dict(out=path, clips=idx, classes=names), f"{path}: {len(idx)} of {len(small)} clips: "
                                                             f"{', '.join(dict.fromkeys(names))}")
 
-# %% ../../nbs/dev/06_cli_files.ipynb #c2534a4a
+# %% ../../nbs/dev/06_cli_files.ipynb #4940e4c0
 def format_parameters(
     to:str,  # A name in `exporters`
 )->dict:     # Name to `Parameter`
@@ -255,7 +255,7 @@ def export_command(
     files = files_below(path)
     return Report(dict(out=path, format=to, files=files), f'{path}: {len(files)} files, {files[0]} …')
 
-# %% ../../nbs/dev/06_cli_files.ipynb #f2c96f7d
+# %% ../../nbs/dev/06_cli_files.ipynb #d0051fa9
 def read_clips_of(
     place:str,   # FOLDER of class/clip.mp4, or a saved set
     **reading,   # How a folder is read: frames, size, workers
@@ -299,7 +299,7 @@ def dedup_command(
     groups = [[o for o in rows if o['group'] == g] for g in range(len(found.groups))]
     lines  = [_group_text(g, o) for g,o in enumerate(groups)]
     facts  = dict(clips=len(clips), groups=groups)
-    said   = f'{len(groups)} groups, {len(rows)} of {len(clips)} clips'
+    said   = f'groups: {len(groups)}; clips in them: {len(rows)} of {len(clips)}'
     if out:
         kept = dedup(clips, **how)
         kept.save(out)
@@ -307,7 +307,7 @@ def dedup_command(
         said  += f'; {out} keeps {len(kept)}'
     return Report(facts, '\n'.join([*lines, said]))
 
-# %% ../../nbs/dev/06_cli_files.ipynb #ff3501b5
+# %% ../../nbs/dev/06_cli_files.ipynb #d3d75673
 _kinds = dict(clips='clips/*', memo='memo/*', shapes='data/shapes-*', latents='latents-*', data='data/*',
               weights='weights/*')
 _fetched = 'data', 'weights'   # Kinds that are downloaded
@@ -342,7 +342,7 @@ def _entry(path, kind):
     used  = max((max(o.st_mtime, o.st_atime) for o in stats), default=path.stat().st_mtime)
     return Entry(path, kind, sum(o.st_size for o in stats), used)
 
-# %% ../../nbs/dev/06_cli_files.ipynb #c6f9aed1
+# %% ../../nbs/dev/06_cli_files.ipynb #408e2656
 def remove_entry(
     entry:Entry,  # From `cache_entries`
 )->bool:          # False if another process has its lock
@@ -364,7 +364,7 @@ def age_text(
     unit = next(k for k in 'dhm' if seconds >= Age.units[k] or k == 'm')
     return f'{seconds/Age.units[unit]:.0f} {unit}'
 
-# %% ../../nbs/dev/06_cli_files.ipynb #4d3daa92
+# %% ../../nbs/dev/06_cli_files.ipynb #30c65295
 def _entry_facts(o): return dict(kind=o.kind, name=o.path.name, path=o.path, bytes=o.bytes, age=time.time()-o.used)
 
 def _cache_text(folder, facts):

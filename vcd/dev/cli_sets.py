@@ -8,7 +8,7 @@ __all__ = ['all_comments', 'method_parameters', 'signature_parameters', 'read_hy
            'condensed_text', 'condense_command', 'reading_of', 'is_source', 'read_tests', 'evaluated_facts',
            'evaluated_text', 'evaluate_command']
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #f4589b78
+# %% ../../nbs/dev/05_cli_sets.ipynb #9d54e6aa
 import dataclasses, inspect, shlex, statistics, sys, warnings
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import click
 from .cli import (Count, Device, Name, Report, Seeds, Size, Words, aligned, check_output, command, load_set,
                          parameter_comments, wrong_call)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #c3e27edb
+# %% ../../nbs/dev/05_cli_sets.ipynb #df3b7eb5
 def all_comments(
     o,  # A function, a variant of one made by `partial`, or a class of settings
 )->dict:
@@ -33,7 +33,7 @@ def all_comments(
     owner = getattr(sys.modules[below.__module__], name) if dot else below
     return all_comments(owner) | parameter_comments(o)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #9c5d52a4
+# %% ../../nbs/dev/05_cli_sets.ipynb #50ba6cef
 def method_parameters(
     method:str,  # A name in `methods`
 )->dict:         # Name to `Parameter`
@@ -62,7 +62,7 @@ def _type_text(p):
     text = kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
     return f'{text} | None' if p.default is None else text
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #d1a4b5f4
+# %% ../../nbs/dev/05_cli_sets.ipynb #642fbbd1
 _prefix = 'method.'
 
 def read_hyperparameters(
@@ -83,7 +83,7 @@ def read_options(
     from vcd.dev.sweep import read_value
     return {k: read_value(text, known[k]) for k,text in texts.items()}
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #e5e5be5c
+# %% ../../nbs/dev/05_cli_sets.ipynb #b72edd24
 def option_rows(
     parameters:dict,  # Name to `Parameter`
     prefixed=(),      # Names that have to be written with the prefix
@@ -109,7 +109,7 @@ def _help_of_method(words):
     with wrong_call(): found = method_parameters(method)
     return f'Hyperparameters of {method}', option_rows(found, inspect.signature(condense_command).parameters)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #9574de4f
+# %% ../../nbs/dev/05_cli_sets.ipynb #6b7e2c77
 def names_digest(
     clips,  # A ClipSet
 )->str:     # Ten characters
@@ -140,7 +140,7 @@ def read_source(
     whole, = datasets[dataset](folder, share=0, whole=True, **reading)
     return with_digest(whole), None
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #a840fb97
+# %% ../../nbs/dev/05_cli_sets.ipynb #57e640f1
 def choose_method(
     method,      # A name in `methods`; None to have the best set planned that fits `bytes`
     bytes,       # Size of the file; None where the method has no such budget
@@ -162,7 +162,7 @@ def choose_method(
     found = dict(method=method, bytes=bytes, vpc=vpc, preset=preset, **options)
     return {k: v for k,v in found.items() if v is not None or k in hyperparameters(name)}
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #3a30aaac
+# %% ../../nbs/dev/05_cli_sets.ipynb #86a48dbb
 def _places(paths, dataset):
     "The folder to read and the file to write; the folder is None for a dataset in its own place"
     if not paths: raise click.UsageError('give the file to write')
@@ -173,7 +173,7 @@ def _places(paths, dataset):
     if folder and not folder.is_dir(): raise click.UsageError(f'{folder}: no such folder')
     return folder, out
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #417037a3
+# %% ../../nbs/dev/05_cli_sets.ipynb #b991556c
 def condensed_facts(
     small,      # The condensed set
     train,      # The set that it was made from
@@ -205,16 +205,16 @@ def condensed_text(
         clips    = f"{facts['clips']} of {facts['of']}, {facts['classes']} classes{each}",
         method   = facts['method'],
         why      = facts['why'] if quiet() else None,   # otherwise it was said on stderr
-        values   = f"{facts['values_ratio']:.2%} of the numbers of the training set",
+        values   = f"{100*facts['values_ratio']:.3g} % of the numbers of the training set",
         float32  = f"{facts['float32_mb']:.3g} MiB if each were stored as float32",
-        source   = None if source is None else f"{source:.2%} of the bytes of the source videos",
+        source   = None if source is None else f"{100*source:.3g} % of the bytes of the source videos",
         shared   = f'{human_bytes(shared)} more, which all sets of this kind share' if shared else None,
         seconds  = f"{facts['seconds']:.1f}, at most {facts['peak_mb']:.0f} MiB",
         skipped  = f"{len(facts['skipped'])} files that cannot be read" if facts['skipped'] else None)
     lines['held out'] = f"{len(held)} clips; test on them: {again}" if held else 'nothing: all clips were condensed'
     return aligned(lines)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #173d45b8
+# %% ../../nbs/dev/05_cli_sets.ipynb #b40d0b7d
 @command('condense', '''
 vcd condense my_videos small.safetensors --bytes 2MB
 vcd condense my_videos small.safetensors --method dm --vpc 5 --steps 1000
@@ -254,15 +254,21 @@ def condense_command(
         raise click.UsageError('--all is for a FOLDER, and without --share: a dataset has a split of its own')
     reading = dict(frames=frames, size=size, sampling=sampling, interval=interval, classes=classes,
                    split=_number(split), per_class=per_class, group=group, share=share, workers=workers)
+    if checkpoint and not _keeps_checkpoint(method or 'budget'):
+        warnings.warn(f"method '{method or 'budget'}' keeps no checkpoint: after a stop it begins anew")
     train,held_out = read_source(dataset or 'folder', folder, all, **reading)
     small = condense(train, seed=seed, device=device, checkpoint=checkpoint, **how)
     small.save(out)
     facts = condensed_facts(small, train, held_out, out)
     return Report(facts, condensed_text(facts, shlex.join(['vcd', 'evaluate', str(out), str(folder or dataset)])))
 
+def _keeps_checkpoint(method):
+    from vcd.all import methods
+    return 'checkpoint' in inspect.signature(methods[method]).parameters
+
 def _number(text): return int(text) if text and text.isdigit() else text
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #8f092331
+# %% ../../nbs/dev/05_cli_sets.ipynb #80d0a332
 _reading = 'frames size sampling interval seed reader damaged max_pixels per_class group share'.split()
 
 def reading_of(
@@ -284,7 +290,7 @@ def is_source(
     names = small.meta.clips.name
     return bool(names) and set(names) <= set(clips.meta.clips.name)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #36a128b4
+# %% ../../nbs/dev/05_cli_sets.ipynb #a9e1de64
 def read_tests(
     small,              # The set to evaluate
     test:str,           # A folder, the file or the address of a saved set, or a name in `datasets`
@@ -320,7 +326,7 @@ def _read_folder(small, path, everything, reading):
                   'its held-out part; --all tests on every clip of a folder that holds nothing else')
     return None, tests, f'the held-out part of {path}'
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #5d21505a
+# %% ../../nbs/dev/05_cli_sets.ipynb #c68354c8
 def evaluated_facts(
     rows:list,   # From `evaluate`
     test,        # The test set
@@ -349,7 +355,7 @@ def evaluated_text(
         'networks':   f"{n} × {facts['net']}, recipe {facts['recipe']}, {facts['seconds']:.0f} s",
         'training loss': None if loss is None else f"{loss:.3g}; {facts['learned']} of {n} networks learned the set"})
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #7585ddf2
+# %% ../../nbs/dev/05_cli_sets.ipynb #14b5e545
 @command('evaluate', '''
 vcd evaluate small.safetensors my_videos
 vcd evaluate small.safetensors ucf101 --net ConvNet3D --recipe cpu --seeds 3

@@ -42,8 +42,9 @@ def optical_flow(
     grey = _grey(clip)
     if len(grey) < 2: raise ValueError('a clip of one frame: nothing moves in it; give two frames or more')
     how  = dict(pyr_scale=.5, levels=levels, winsize=window, iterations=3, poly_n=5, poly_sigma=1.1, flags=0)
-    flow = [cv2.calcOpticalFlowFarneback(a, b, None, **how) for a,b in zip(grey, grey[1:])]
-    return torch.from_numpy(np.stack(flow)).permute(0, 3, 1, 2).contiguous()
+    flows = [cv2.calcOpticalFlowFarneback(a, b, None, **how) for a,b in zip(grey, grey[1:])]
+    flow  = torch.from_numpy(np.stack(flows))
+    return flow.permute(0, 3, 1, 2).contiguous()
 
 def _floats(clip):
     "Frames in [0,1], rounded to bytes like a picture of them, shape (T,3,H,W)"
@@ -67,29 +68,32 @@ def flow_picture(
     speed = (x*x + y*y).sqrt()
     if top is None: top = speed.quantile(.99).item()
     if top < 0: raise ValueError(f'top={top}: a speed is 0 or more')
-    hue   = torch.atan2(y, x)/(2*torch.pi) % 1
+    angle = torch.atan2(y, x)
+    hue   = angle/(2*torch.pi) % 1
     value = (speed/max(top, 1e-6)).clamp(0, 1)
     return _saturated(hue, value)
 
 def _saturated(hue, value):
     "RGB (n,3,H,W) of full saturation from a hue in [0,1) and a brightness"
-    channels = [((hue*6 + shift) % 6 - 3).abs() - 1 for shift in (0, 4, 2)]
-    return torch.stack(channels, 1).clamp(0, 1)*value[:, None]
+    def channel(shift): return ((hue*6 + shift) % 6 - 3).abs() - 1
+    rgb = torch.stack([channel(0), channel(4), channel(2)], 1)
+    return rgb.clamp(0, 1)*value[:, None]
 
 def colour_wheel(
     size:int=65,  # Height and width, pixels
 )->Tensor:        # A picture (1,3,size,size), white outside the wheel
     "The legend of `flow_picture`: at each point the colour of moving from the middle to there"
     at = torch.linspace(-1, 1, size)
-    v  = torch.stack([at.expand(size, size), at[:, None].expand(size, size)])[None]
+    down,right = torch.meshgrid(at, at, indexing='ij')
+    v = torch.stack([right, down])[None]
     inside = v.norm(dim=1, keepdim=True) <= 1
     return torch.where(inside, flow_picture(v, 1.), 1.)
 
 # %% ../../nbs/evaluation/02_motion.ipynb #93b49164
 def difference_picture(
-    clip,          # A clip T,C,H,W: uint8, or float in [0,1]
-    gain:float=1., # Factor on the differences
-)->Tensor:         # Pictures (T-1,3,H,W), float in [0,1]; .5 is no change
+    clip,           # A clip T,C,H,W: uint8, or float in [0,1]
+    gain:float=1.,  # Factor on the differences
+)->Tensor:          # Pictures (T-1,3,H,W), float in [0,1]; .5 is no change
     "Differences of neighbouring frames, around grey"
     x = _floats(clip)
     if len(x) < 2: raise ValueError('a clip of one frame: there is nothing to take it from; give two frames or more')
@@ -97,25 +101,27 @@ def difference_picture(
 
 # %% ../../nbs/evaluation/02_motion.ipynb #f8e746f1
 def motion_strips(
-    clips:dict,    # Title to a clip T,C,H,W
-    n:int=8,       # Most frames to show of each clip
-    top=None,      # Speed that is shown brightest; None is the 99th percentile over all clips
-    gain:float=2., # Factor on the differences
-    width=6.4,     # Width of the figure, inches
-):                 # A matplotlib Figure
+    clips:dict,     # Title to a clip T,C,H,W
+    n:int=8,        # Most frames to show of each clip
+    top=None,       # Speed that is shown brightest, pixels a frame; None is the 99th percentile over all clips
+    gain:float=2.,  # Factor on the differences
+    width=6.4,      # Width of the figure, inches
+):                  # A matplotlib Figure
     "Frames, differences and optical flow of clips below each other, with the colour wheel"
     flows = {title: optical_flow(clip) for title,clip in clips.items()}
     if top is None:
-        speeds = torch.cat([flow.norm(dim=1).flatten() for flow in flows.values()])
-        top    = speeds.quantile(.99).item()
+        speeds = [flow.norm(dim=1).flatten() for flow in flows.values()]
+        top    = torch.cat(speeds).quantile(.99).item()
     rows = []
     for title,clip in clips.items():
         rows.append((title, clip))
         rows.append(('differences', difference_picture(clip, gain)))
         rows.append(('flow', flow_picture(flows[title], top)))
-    n    = min(n, max(len(clip) for clip in clips.values()))
-    side = (width-1.8)/n
-    fig,axs = axes(len(rows), size=(width, len(rows)*side+.3))
+    longest = max(len(clip) for clip in clips.values())
+    n       = min(n, longest)
+    side    = (width-1.8)/n
+    height  = len(rows)*side+.3
+    fig,axs = axes(len(rows), size=(width, height))
     for ax,(name,frames) in zip(axs[:, 0], rows):
         strip(frames, n, ax, numbers=False, pad=True)
         size,colour = (8, 'k') if name in clips else (6, '.4')
@@ -125,8 +131,10 @@ def motion_strips(
 
 def _add_wheel(fig, axs, top):
     "The colour wheel at the right of a figure"
-    bar = fig.colorbar(axs[0, 0].images[0], ax=axs, aspect=1, shrink=.7/fig.get_figheight(), fraction=.12, pad=.02)
-    ax  = bar.ax   # its place is used, its content is replaced
+    image  = axs[0, 0].images[0]
+    shrink = .7/fig.get_figheight()
+    bar    = fig.colorbar(image, ax=axs, aspect=1, shrink=shrink, fraction=.12, pad=.02)
+    ax     = bar.ax   # its place is used, its content is replaced
     ax.clear()
     ax.imshow(colour_wheel()[0].permute(1, 2, 0))
     ax.axis('off')
@@ -141,9 +149,10 @@ def carry_back(
     "Each frame warped back along the flow, to where things were before they moved"
     H,W = x.shape[-2:]
     rows,cols = torch.meshgrid(torch.arange(H), torch.arange(W), indexing='ij')
-    across = 2*(cols+flow[:, 0])/(W-1)-1   # `grid_sample` has coordinates from -1 to 1
-    down   = 2*(rows+flow[:, 1])/(H-1)-1
-    grid   = torch.stack([across, down], -1).to(x.device)
+    across,down = flow.unbind(1)
+    to_x = 2*(cols+across)/(W-1)-1   # `grid_sample` has coordinates from -1 to 1
+    to_y = 2*(rows+down)/(H-1)-1
+    grid = torch.stack([to_x, to_y], -1).to(x.device)
     return F.grid_sample(x.float(), grid, padding_mode='border', align_corners=True)
 
 def flow_explains(
@@ -153,9 +162,11 @@ def flow_explains(
     "The share of the change from frame to frame that is motion"
     x = _floats(clip)
     if flow is None: flow = optical_flow(clip)
-    left  = (x[:-1]-carry_back(x[1:], flow)).square().sum().item()
-    total = x.diff(dim=0).square().sum().item()
-    return 1-left/total if total > 0 else float('nan')
+    left = x[:-1]-carry_back(x[1:], flow)
+    diff = x.diff(dim=0)
+    return _explained(left.square().sum().item(), diff.square().sum().item())
+
+def _explained(left, total): return 1-left/total if total > 0 else float('nan')
 
 # %% ../../nbs/evaluation/02_motion.ipynb #cd3c9de8
 def motion_numbers(
@@ -163,8 +174,9 @@ def motion_numbers(
 )->dict:            # `flow`: mean speed, pixels a frame; `change`: mean absolute difference; `explained`
     "How much a set moves"
     each = [_motion_of(clips.clips([i])[0]) for i in progress(range(len(clips)), 'motion')]
-    flow,change,left,total = torch.tensor(each, dtype=torch.float64).mean(0).tolist()
-    return dict(flow=flow, change=change, explained=1-left/total if total > 0 else float('nan'))
+    means = torch.tensor(each, dtype=torch.float64).mean(0)
+    flow,change,left,total = means.tolist()
+    return dict(flow=flow, change=change, explained=_explained(left, total))
 
 def _motion_of(clip):
     "Mean speed, mean change, and the mean squares of what the flow leaves and of the whole change"
@@ -172,8 +184,8 @@ def _motion_of(clip):
     flow = optical_flow(x)
     diff = x.diff(dim=0)
     left = x[:-1]-carry_back(x[1:], flow)
-    return [flow.norm(dim=1).mean().item(), diff.abs().mean().item(), left.square().mean().item(),
-            diff.square().mean().item()]
+    means = flow.norm(dim=1).mean(), diff.abs().mean(), left.square().mean(), diff.square().mean()
+    return [o.item() for o in means]
 
 # %% ../../nbs/evaluation/02_motion.ipynb #6888a1f5
 def mean_flow(
@@ -183,7 +195,10 @@ def mean_flow(
     "The mean optical flow over clips and time"
     idx = range(len(clips)) if idx is None else idx
     if not len(idx): raise ValueError('no clips to take the mean flow of')
-    total = sum(optical_flow(clips.clips([int(i)])[0]).mean(0) for i in idx)
+    total = 0
+    for i in idx:
+        clip   = clips.clips([int(i)])[0]
+        total += optical_flow(clip).mean(0)
     return total/len(idx)
 
 def flow_cosine(
@@ -191,5 +206,6 @@ def flow_cosine(
     b:Tensor,  # Velocities (2,H,W)
 )->float:      # From -1 to 1; NaN if one of them is zero everywhere
     "Cosine similarity of two fields of velocities, whatever their speed"
-    size = (a.norm()*b.norm()).item()
-    return (a*b).sum().item()/size if size > 0 else float('nan')
+    size    = (a.norm()*b.norm()).item()
+    product = (a*b).sum().item()
+    return product/size if size > 0 else float('nan')

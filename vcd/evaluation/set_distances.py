@@ -171,14 +171,15 @@ def set_distances(
     means   = {c.item(): a[real_labels == c].mean(0) for c in real_labels.unique()}
     missing = sorted({*labels.tolist()}-{*means})
     if missing: raise ValueError(f'classes {missing} have no real clip to be near to')
+    frechet    = frechet_distance(a, b)
+    kernel     = kernel_distance(a, b)
     covers     = coverage/expected_coverage(len(a), len(b), k)
     spread     = _variance(b)/_variance(a)
     to_mean    = _distance_to(means, b, labels)/_distance_to(means, a, real_labels)
     to_nearest = _mean_nearest(to_real)/_mean_nearest(within)
     is_own     = real_labels[to_real.argmin(1)] == labels
-    return dict(frechet=frechet_distance(a, b), kernel=kernel_distance(a, b), density=density, coverage=coverage,
-                covers=covers, spread=spread, to_mean=to_mean, to_nearest=to_nearest,
-                nearest_own=is_own.double().mean().item())
+    return dict(frechet=frechet, kernel=kernel, density=density, coverage=coverage, covers=covers, spread=spread,
+                to_mean=to_mean, to_nearest=to_nearest, nearest_own=is_own.double().mean().item())
 
 def _variance(f): return f.var(0).sum().item()
 def _mean_nearest(distances): return distances.amin(1).mean().item()

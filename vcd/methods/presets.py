@@ -270,4 +270,4 @@ def _command(grid):
     "The shell command that runs a grid"
     values = {k: ','.join(str(o).replace(' ', '') for o in v) for k,v in grid.items()}
     words  = [f'{k}={v}' for k,v in values.items() if v != '']
-    return ' '.join(['vcd-mill e10_methods', *words])
+    return ' '.join(['vcd sweep e10_methods', *words])

@@ -49,15 +49,19 @@ def adam_rows(
     "One step of Adam for the frames that have a gradient"
     moved = g.flatten(2).abs().amax(2) > 0
     if every: moved = torch.ones_like(moved)
-    b1,b2 = betas
-    count = t+1
+    b1,b2  = betas
+    count  = t+1
     mean   = m.lerp(g, 1-b1)
     square = v.mul(b2).addcmul(g, g, value=1-b2)
-    def correction(beta): return (1-beta**count.double())[..., None, None, None].to(z.dtype)
-    step = lr*(mean/correction(b1))/((square/correction(b2)).sqrt()+eps)
-    each = moved[..., None, None, None]
-    def if_moved(new, old): return torch.where(each, new, old)
-    return if_moved(z-step, z), if_moved(mean, m), if_moved(square, v), torch.where(moved, count, t)
+    def per_frame(o):       return o[..., None, None, None]
+    def correction(beta):   return per_frame(1-beta**count.double()).to(z.dtype)
+    def if_moved(new, old): return torch.where(per_frame(moved), new, old)
+    length = (square/correction(b2)).sqrt()+eps
+    step   = lr*(mean/correction(b1))/length
+    z = if_moved(z-step, z)
+    m = if_moved(mean, m)
+    v = if_moved(square, v)
+    return z, m, v, torch.where(moved, count, t)
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #b4ab87d0
 def free_memory(
@@ -90,23 +94,27 @@ class LatentTable:
 
     def _zeros(self, name, shape):
         if not self.folder: return torch.zeros(shape, device=self.device)
-        return torch.from_file(f'{self.folder.name}/{name}', shared=True, size=math.prod(shape)).view(shape)
+        table = torch.from_file(f'{self.folder.name}/{name}', shared=True, size=math.prod(shape))
+        return table.view(shape)
 
     def rows(self, i):
         "The latents (n,T,c,h,w) of videos `i` (n,), a copy on the device"
-        return self.z[i.to(self.z.device)].to(self.device)
+        rows = self.z[i.to(self.z.device)]
+        return rows.to(self.device)
 
     @torch.no_grad()
     def step(self, i, g):
         "One step of Adam for videos `i` (n,) with the gradient `g` (n,T,c,h,w)"
         i = i.to(self.z.device)
         if not self.joint: return self._step(i, g)
-        place = torch.full((len(self.z),), -1, device=i.device)   # position of each video in the batch
+        videos = torch.arange(len(self.z), device=i.device)
+        place  = torch.full_like(videos, -1)   # position of each video in the batch
         place[i] = torch.arange(len(i), device=i.device)
-        for j in torch.arange(len(self.z), device=i.device).split(1024):
+        for j in videos.split(1024):
             here    = place[j].to(g.device)
-            outside = (here < 0).view(-1, *[1]*(g.ndim-1))
-            self._step(j, g[here.clamp_min(0)].masked_fill(outside, 0.))
+            outside = (here < 0).view(-1, 1, 1, 1, 1)
+            part    = g[here.clamp_min(0)].masked_fill(outside, 0.)
+            self._step(j, part)
 
     def state_dict(self): return {k: getattr(self, k).cpu() for k in 'zmvt'}
 
@@ -173,8 +181,10 @@ def check_compressa(
     for field,known in _choices.items():
         value = getattr(r, field)
         if value not in known: raise ValueError(f"{field}='{value}': use {' or '.join(known)}")
-    for registry,name in ((frame_selectors, r.select), (nets, r.net), (augments, r.augment), (selectors, r.videos)):
-        check_name(registry, name)
+    check_name(frame_selectors, r.select)
+    check_name(nets, r.net)
+    check_name(augments, r.augment)
+    check_name(selectors, r.videos)
     check_packing(r.packing)
     tau_at(0., r.tau_schedule, r.tau, r.tau_last)    # raises for an unknown schedule or a temperature of 0
     autocast(torch.device('cpu'), r.precision)       # raises for an unknown precision
@@ -210,12 +220,16 @@ def encoded_table(
     device,             # Device to run on
 )->LatentTable:
     "Latents of all frames of all videos"
-    table = None
-    parts = torch.arange(len(train)).split(max(8, videos_at_once(r, device)))
+    table   = None
+    at_once = max(8, videos_at_once(r, device))
+    parts   = torch.arange(len(train)).split(at_once)
     for i in progress(parts, f'encode with {ae.name}'):
         z = ae.encode(train.clips(i, device))
-        if table is None: table = LatentTable((len(train), *z.shape[1:]), device, r.lr_latents, joint=r.adam == 'joint')
-        table.z[i.to(table.z.device)] = z.to(table.z.device)
+        if table is None:
+            shape = len(train), *z.shape[1:]
+            table = LatentTable(shape, device, r.lr_latents, joint=r.adam == 'joint')
+        place = table.z.device
+        table.z[i.to(place)] = z.to(place)
     return table
 
 def understanding_net(
@@ -226,8 +240,8 @@ def understanding_net(
     device,         # Device to run on
 )->nn.Module:
     "A network for clips of `frames` frames"
-    height,width = train.shape[2:]
-    with seeded(seed, 'net'): net = nets[name](len(train.classes), (frames, 3, height, width))
+    shape = frames, 3, *train.shape[2:]
+    with seeded(seed, 'net'): net = nets[name](len(train.classes), shape)
     return net.to(device).train()
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #f591bdc8
@@ -238,14 +252,16 @@ def new_scorer(
     device,        # Device to run on
 )->nn.Module:
     "A frame scorer"
-    with seeded(seed, 'scorer'): scorer = LatentScorer(channels) if kind == 'latents' else FrameScorer()
+    with seeded(seed, 'scorer'):
+        scorer = LatentScorer(channels) if kind == 'latents' else FrameScorer()
     return scorer.to(device).train()
 
 def sees_clips(
     r:CompressaRecipe,  # Recipe
 )->bool:
     "Whether the original clips are used in the updates"
-    return bool(r.fidelity) or r.scorer == 'clips' and r.select not in fixed_frames
+    scores_clips = r.scorer == 'clips' and r.select not in fixed_frames
+    return scores_clips or bool(r.fidelity)
 
 def new_optimisers(
     r:CompressaRecipe,  # Recipe with the learning rates
@@ -253,8 +269,9 @@ def new_optimisers(
     net:nn.Module,      # Understanding network
 )->list:
     "Adam for the scorer, SGD for the network"
-    return [torch.optim.Adam(scorer.parameters(), r.lr_scorer),
-            torch.optim.SGD(net.parameters(), r.lr_net, momentum=r.momentum, weight_decay=r.wd)]
+    adam = torch.optim.Adam(scorer.parameters(), r.lr_scorer)
+    sgd  = torch.optim.SGD(net.parameters(), r.lr_net, momentum=r.momentum, weight_decay=r.wd)
+    return [adam, sgd]
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #fd531993
 def decoded(
@@ -262,7 +279,8 @@ def decoded(
     z:Tensor,  # Latents (n,T,c,h,w)
 )->Tensor:     # (n,T,3,H,W)
     "Decoded frames"
-    return job.ae.decode(z, (z.shape[1], *job.train.shape[-2:]))
+    shape = z.shape[1], *job.train.shape[-2:]
+    return job.ae.decode(z, shape)
 
 def frame_scores(
     job,       # A `Compression`
@@ -283,9 +301,10 @@ def sorted_by_time(
     p:Tensor,  # Weights of frames in selections (n,K,T)
 )->Tensor:
     "Selections in the order of the mean time of their frames"
-    times = torch.arange(p.shape[2], device=p.device).to(p)
-    order = (p.detach()@times).argsort(1)
-    return p.gather(1, order[..., None].expand_as(p))
+    times = torch.arange(p.shape[2], device=p.device)
+    means = p.detach()@times.to(p)
+    order = means.argsort(1)[..., None]
+    return p.gather(1, order.expand_as(p))
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #ef952981
 def selected(
@@ -307,7 +326,8 @@ def selected(
     p = frame_selectors[r.select](q, r.frames, tau, gen, seen)
     if r.hard:    p = straight_through(p)
     if r.in_time: p = sorted_by_time(p)
-    frames = decoded(job, expected_frames(z, p)) if mixes_latents else expected_frames(x, p)
+    if mixes_latents: frames = decoded(job, expected_frames(z, p))
+    else:             frames = expected_frames(x, p)
     return frames, q, p
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #dfa478d7
@@ -321,10 +341,12 @@ def understood(
 )->tuple:      # Cross-entropy and whether the prediction is right, each (n,)
     "Loss and accuracy of the understanding network on each video"
     augment = augments[suited(job.recipe.augment, job.train)]
-    x = augment(x, gen)[:, frame_repeats(x.shape[1], job.length)]
+    x = augment(x, gen)
+    x = x[:, frame_repeats(x.shape[1], job.length)]
     with autocast(job.device, job.recipe.precision): logits = job.net(x).float()
     target = y.argmax(1) if y.ndim > 1 else y
-    return F.cross_entropy(logits, y, reduction='none'), logits.argmax(1) == target
+    loss   = F.cross_entropy(logits, y, reduction='none')
+    return loss, logits.argmax(1) == target
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #fc9424a0
 def video_gradients(
@@ -340,7 +362,9 @@ def video_gradients(
     z = job.table.rows(i).requires_grad_()
     x,q,p = selected(job, z, i, tau, gen)
     loss = correct = error = x.new_zeros(len(x))
-    if r.task: loss,correct = understood(job, x, job.labels[i.to(job.device)], flips)
+    if r.task:
+        labels = job.labels[i.to(job.device)]
+        loss,correct = understood(job, x, labels, flips)
     if r.fidelity:
         original = expected_frames(job.feed(i), p.detach())
         error = (x-original).square().mean((1, 2, 3, 4))
@@ -356,9 +380,11 @@ def videos_of(
     n:int,  # Number of an update, from 0
 )->Tensor:  # Indices, `batch` of them at most
     "The videos of one update; every pass has each video once, in random order"
-    one,at = divmod(n, job.per_unit)
-    order  = torch.randperm(len(job.train), generator=generator(job.seed, 'order', one))
-    return order.split(job.recipe.batch)[at//job.recipe.inner_steps]
+    one,at  = divmod(n, job.per_unit)   # number of the pass, and of the update in it
+    gen     = generator(job.seed, 'order', one)
+    order   = torch.randperm(len(job.train), generator=gen)
+    batches = order.split(job.recipe.batch)
+    return batches[at//job.recipe.inner_steps]
 
 def batch_gradients(
     job,       # A `Compression`
@@ -366,14 +392,16 @@ def batch_gradients(
 )->BatchResult:
     "Loss and gradients of a batch, a few videos at a time"
     r     = job.recipe
-    share = min(1., job.done/max(1, r.steps*job.per_unit))
+    total = max(1, r.steps*job.per_unit)
+    share = min(1., job.done/total)
     tau   = tau_at(share, r.tau_schedule, r.tau, r.tau_last)
     gen   = generator(job.seed, 'noise', job.done, device=job.device)
     flips = generator(job.seed, 'augment', job.done, device=job.device)
     for o in job.opts: o.zero_grad()
     with seeded(job.seed, 'step', job.done):
         parts = [video_gradients(job, j, len(i), tau, gen, flips) for j in i.split(job.chunk)]
-    return BatchResult(*(torch.cat(o) for o in zip(*parts)))
+    fields = [torch.cat(o) for o in zip(*parts)]
+    return BatchResult(*fields)
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #7851a8a2
 def check_batch(
@@ -396,8 +424,10 @@ def update_record(
     made:BatchResult,  # From `batch_gradients`
 )->dict:
     "The entry of `history` for one update"
-    return dict(loss=made.loss.sum().item()/len(made.loss), train_top1=made.correct.float().mean().item(),
-                perplexity=made.entropy.exp().mean().item(), mse=made.error.mean().item())
+    loss       = made.loss.sum().item()/len(made.loss)
+    top1       = made.correct.float().mean().item()
+    perplexity = made.entropy.exp().mean().item()
+    return dict(loss=loss, train_top1=top1, perplexity=perplexity, mse=made.error.mean().item())
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #8495ec2d
 @torch.no_grad()
@@ -407,14 +437,18 @@ def kept_latents(
     "The K frames with the highest scores of every video"
     r   = job.recipe
     gen = generator(job.seed, 'final', device=job.device)
-    sees_frames   = job.learns and r.scorer == 'decoded' or r.select == 'pixel_difference'
-    latents,times = [],[]
+    scores_frames = job.learns and r.scorer == 'decoded'
+    sees_frames   = scores_frames or r.select == 'pixel_difference'
+    latents = []
+    times   = []
     for i in torch.arange(len(job.train)).split(max(8, job.chunk)):
         z = job.table.rows(i)
         x = decoded(job, z) if sees_frames else None
-        t = final_frames(r.select, frame_scores(job, z, x, i), r.frames, gen, x)
-        row = torch.arange(len(z), device=z.device)[:, None]
-        latents.append(z[row, t.to(z.device)].cpu())
+        q = frame_scores(job, z, x, i)
+        t = final_frames(r.select, q, r.frames, gen, x)
+        row  = torch.arange(len(z), device=z.device)[:, None]
+        kept = z[row, t.to(z.device)]
+        latents.append(kept.cpu())
         times.append(t.cpu())
     return torch.cat(latents), torch.cat(times).int()
 
@@ -427,7 +461,8 @@ def condensed_set(
     latents,times = kept_latents(job)
     scorer = weight_entries('scorer', job.scorer.state_dict()) if job.learns else {}
     store  = dict(latents=latents, times=times, **decoder_tensors(job.ae), **scorer)
-    codec  = Latents(job.ae.name, job.train.shape[-2:], arch=getattr(job.ae, 'arch', None))
+    arch   = getattr(job.ae, 'arch', None)
+    codec  = Latents(job.ae.name, job.train.shape[-2:], arch=arch)
     small  = job.train.change(store=store, codec=codec)
     return small if job.recipe.packing == 'none' else repack(small, job.recipe.packing)
 
@@ -445,12 +480,15 @@ def compression_making(
     job,   # A `Compression`
 )->dict:
     "Fields of `Making`: seconds, steps and curves"
-    passes = [job.history[n:n+job.per_unit] for n in range(0, job.done, job.per_unit)]
-    def means(name): return [sum(o[name] for o in updates)/len(updates) for updates in passes]
+    starts  = range(0, job.done, job.per_unit)
+    passes  = [job.history[n:n+job.per_unit] for n in starts]
     names   = job.history[0] if passes else ()
+    curves  = {name: [_mean(updates, name) for updates in passes] for name in names}
     details = dict(autoencoder_note=job.ae.note) if hasattr(job.ae, 'note') else {}
-    return dict(seconds=sum(job.seconds.values()), stages=job.seconds, steps=job.done/job.per_unit,
-                curves={name: means(name) for name in names}, details=details)
+    seconds = sum(job.seconds.values())
+    return dict(seconds=seconds, stages=job.seconds, steps=job.done/job.per_unit, curves=curves, details=details)
+
+def _mean(updates, name): return sum(o[name] for o in updates)/len(updates)
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #507f3cae
 def compression_key(
@@ -462,13 +500,14 @@ def compression_key(
     own  = {k: v.double().sum().item() for k,v in decoder_tensors(job.ae).items()}
     free = ['packing', 'videos']
     if r['tau_schedule'] == 'constant': free.append('steps')
-    return digest(train=fingerprint(job.train), seed=job.seed, own=own,
-                  **{k: v for k,v in r.items() if k not in free})
+    bound = {k: v for k,v in r.items() if k not in free}
+    return digest(train=fingerprint(job.train), seed=job.seed, own=own, **bound)
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #1d05bf00
 class Compression(Job):
     "VideoCompressa as a job on one set of videos"
-    units,stage = 'passes','joint'
+    units  = 'passes'
+    stage  = 'joint'
     stages = ('encode', 'joint', 'extract')
     def __init__(self,
         train:ClipSet,                 # Videos, all of which are kept
@@ -480,7 +519,8 @@ class Compression(Job):
         super().__init__()
         r = self.recipe = (recipe or CompressaRecipe()).change(**changes)
         check_compressa(train, r)
-        self.train,self.seed = train,seed
+        self.train  = train
+        self.seed   = seed
         self.device = pick_device(device)
         if self.device.type == 'cpu': keep_freed_memory()
         self.per_unit = math.ceil(len(train)/r.batch)*r.inner_steps   # updates in a pass
@@ -502,7 +542,6 @@ class Compression(Job):
     def loss(self): return self.history[-1]['loss']
     @property
     def key(self)->str: return compression_key(self)
-
     def update(self, i=None):
         "One optimisation step (Algorithm 1, stage 2) on videos `i`; None for those of this update"
         if i is None: i = self.batch(self.done)
@@ -515,13 +554,13 @@ class Compression(Job):
             self.history.append(update_record(made))
     def run(self, steps=None, checkpoint=None):
         "Make passes until `steps` are made, or the recipe's; continue from `checkpoint`, and save the state in it"
-        return self.walk((self.recipe.steps if steps is None else steps)*self.per_unit, checkpoint)
+        if steps is None: steps = self.recipe.steps
+        return self.walk(steps*self.per_unit, checkpoint)
     def batch(self, n): return videos_of(self, n)
     def extract(self)->ClipSet: return extracted(self)
-
     def state(self)->dict:
-        return dict(table=self.table.state_dict(), scorer=self.scorer.state_dict(), net=self.net.state_dict(),
-                    opts=[o.state_dict() for o in self.opts])
+        opts = [o.state_dict() for o in self.opts]
+        return dict(table=self.table.state_dict(), scorer=self.scorer.state_dict(), net=self.net.state_dict(), opts=opts)
     def restore(self, s):
         for part in ('table', 'scorer', 'net'): getattr(self, part).load_state_dict(s[part])
         for o,saved in zip(self.opts, s['opts']): o.load_state_dict(saved)
@@ -539,12 +578,14 @@ def videocompressa(
     "K frames of every video as latents, both learned from one classification loss (Algorithm 1)"
     r = CompressaRecipe().change(**kwargs)
     check_compressa(train, r)
-    if vpc is None: return Compression(train, r, seed, device).run(checkpoint=checkpoint).extract()
+    def compress(videos): return Compression(videos, r, seed, device).run(checkpoint=checkpoint).extract()
+    if vpc is None: return compress(train)
     check_vpc(train, vpc)
     index,cost = selectors[r.videos](train, vpc, seed=seed, device=device)
-    small   = Compression(train.take(index), r, seed, device).run(checkpoint=checkpoint).extract()
+    small   = compress(train.take(index))
     seconds = small.meta.making.seconds+cost.seconds
-    return small.change(meta=small.meta.made(vpc=vpc, index=index.tolist(), seconds=seconds))
+    meta    = small.meta.made(vpc=vpc, index=index.tolist(), seconds=seconds)
+    return small.change(meta=meta)
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #c2d702c7
 def _kept_frames(row, options):

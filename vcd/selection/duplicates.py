@@ -7,7 +7,7 @@ __all__ = ['most_pairs', 'frame_hashes', 'mirrored', 'clip_hashes', 'alignments'
            'Duplicates', 'duplicates', 'clip_features', 'thumbnails', 'dedup', 'straddling', 'warn_straddling',
            'without_straddling', 'random_split']
 
-# %% ../../nbs/selection/04_duplicates.ipynb #cc793235
+# %% ../../nbs/selection/04_duplicates.ipynb #ae4cb854
 import math, warnings
 from array import array
 
@@ -24,7 +24,7 @@ from ..data.video import sample_frames
 from ..meta import Clips, Meta
 from ..show import axes, plain_text, strip
 
-# %% ../../nbs/selection/04_duplicates.ipynb #3d515d9f
+# %% ../../nbs/selection/04_duplicates.ipynb #d934033c
 _luma = .299, .587, .114   # Weights of red, green and blue in grey (BT.601)
 _tiny = 1e-4               # Coefficients below this have no sign; a grey level is 1/255
 
@@ -51,7 +51,7 @@ def _side(bits):
     if side**2 == bits and 4 <= side <= 32: return side
     raise ValueError(f'bits={bits!r}: use a square number from 16 to 1024, such as 64')
 
-# %% ../../nbs/selection/04_duplicates.ipynb #4cf8c4fb
+# %% ../../nbs/selection/04_duplicates.ipynb #5ea9add4
 def mirrored(
     h:Tensor,  # Hashes, shape (…,bits)
 )->Tensor:     # The same shape
@@ -60,7 +60,7 @@ def mirrored(
     signs = (-1)**torch.arange(1, side+1, device=h.device)
     return h*signs.repeat(side).to(h.dtype)
 
-# %% ../../nbs/selection/04_duplicates.ipynb #c6e83d68
+# %% ../../nbs/selection/04_duplicates.ipynb #640772ad
 @torch.no_grad()
 def clip_hashes(
     clips:ClipSet,   # Clips of any size and codec
@@ -83,7 +83,7 @@ def clip_hashes(
         hashes.append(frame_hashes(x, bits).cpu())
     return torch.cat(hashes)
 
-# %% ../../nbs/selection/04_duplicates.ipynb #e5bd8e36
+# %% ../../nbs/selection/04_duplicates.ipynb #df8adfb2
 def _check_pictures(clips, x, idx):
     "A SetError if clips are not finite, or hold bytes as floats"
     least,most = x.aminmax()
@@ -99,7 +99,7 @@ def _name(clips, i):
     names = clips.meta.clips.name
     return names[i] if names else f'clip {i}'
 
-# %% ../../nbs/selection/04_duplicates.ipynb #8041a47a
+# %% ../../nbs/selection/04_duplicates.ipynb #cbd5f80e
 def alignments(
     max_shift:int,  # Largest shift in time, in hashed frames
     mirrors:bool,   # Whether the second clip is also mirrored
@@ -113,7 +113,7 @@ def alignments(
     if mirrors: ways += [(s, True) for s in shifts]
     return ways
 
-# %% ../../nbs/selection/04_duplicates.ipynb #631935ec
+# %% ../../nbs/selection/04_duplicates.ipynb #0a882286
 def hash_distances(
     a:Tensor,            # Hashes of clips, shape (n,K,bits)
     b:Tensor,            # Hashes of clips, shape (m,K,bits)
@@ -146,7 +146,7 @@ def _distances_at(a, b, shift):
     agree = a.float()@b.float().T   # equal numbers less opposite ones
     return (size-agree)/(2*size)
 
-# %% ../../nbs/selection/04_duplicates.ipynb #064920a3
+# %% ../../nbs/selection/04_duplicates.ipynb #f00e9a61
 most_pairs = 10**7   # Pairs that `near_pairs` returns at most; above that the threshold is too large for the set
 
 @torch.no_grad()
@@ -184,7 +184,7 @@ def near_pairs(
     if not features: del found['similarity']
     return _pair_table(found, alignments(max_shift, mirrors, a.shape[1]))
 
-# %% ../../nbs/selection/04_duplicates.ipynb #1451d941
+# %% ../../nbs/selection/04_duplicates.ipynb #a6e79eac
 def _blocks(n, m, block, within):
     "Where the blocks of a table (n,m) begin; within one set only those on and above the diagonal"
     starts = [(i, j) for i in range(0, n, block) for j in range(0, m, block)]
@@ -207,7 +207,7 @@ def _check_limits(threshold, similarity):
         raise ValueError(f'threshold={threshold}: give 0 to under .5, the distance of unrelated clips')
     if not -1 <= similarity <= 1: raise ValueError(f'similarity={similarity}: a cosine is from -1 to 1')
 
-# %% ../../nbs/selection/04_duplicates.ipynb #5d49f710
+# %% ../../nbs/selection/04_duplicates.ipynb #1ba67e9d
 def _pair_table(found, ways):
     "The pairs of all blocks as a table"
     pairs  = pd.DataFrame({k: np.array(v) for k,v in found.items()})
@@ -217,7 +217,7 @@ def _pair_table(found, ways):
     pairs.insert(4, 'mirrored', [m for _,m in shifts])
     return pairs.sort_values(['distance', 'a', 'b'], ignore_index=True)
 
-# %% ../../nbs/selection/04_duplicates.ipynb #d188dc7f
+# %% ../../nbs/selection/04_duplicates.ipynb #3005ae9a
 def connected(
     n:int,         # Number of nodes
     edges:Tensor,  # Pairs of nodes, shape (E,2)
@@ -232,7 +232,7 @@ def connected(
         if new.equal(label): return label
         label = new
 
-# %% ../../nbs/selection/04_duplicates.ipynb #c1fb4487
+# %% ../../nbs/selection/04_duplicates.ipynb #4f88aa74
 class Duplicates:
     "Near-duplicate clips of one set, or across two: `pairs`, `groups`, `table()`, `show()`"
     def __init__(self,
@@ -278,7 +278,7 @@ class Duplicates:
         counts = ' and '.join(f'{len(self.numbers(k))} of {len(o)} clips' for k,o in enumerate(self.sets))
         return f'Duplicates: {len(self.pairs)} pairs, {len(self.groups)} groups: {counts}'
 
-# %% ../../nbs/selection/04_duplicates.ipynb #626463ef
+# %% ../../nbs/selection/04_duplicates.ipynb #3be2f248
 def _components(label):
     "The components with two members or more"
     members = {}
@@ -289,7 +289,7 @@ def _class(clips, i):
     "The name of a clip's class"
     return clips.classes[int(clips.hard[i])]
 
-# %% ../../nbs/selection/04_duplicates.ipynb #2e0f156c
+# %% ../../nbs/selection/04_duplicates.ipynb #d0a20e3b
 def _show(found, groups, cols, frames, width):
     "The figure of `Duplicates.show`"
     some = found.groups[:groups]
@@ -308,7 +308,7 @@ def _show(found, groups, cols, frames, width):
             ax.set_xlabel(plain_text(name), fontsize=6)
     return fig
 
-# %% ../../nbs/selection/04_duplicates.ipynb #bce0c9f9
+# %% ../../nbs/selection/04_duplicates.ipynb #4e6d02e8
 def duplicates(
     clips:ClipSet,         # Clips to search
     other:ClipSet=None,    # A second set, for pairs of one clip of each; None for pairs within `clips`
@@ -332,7 +332,7 @@ def duplicates(
                        similarity=similarity, extend=extend, device=device)
     return Duplicates(sets, pairs)
 
-# %% ../../nbs/selection/04_duplicates.ipynb #ffff0ee3
+# %% ../../nbs/selection/04_duplicates.ipynb #f4e4a4ef
 @torch.no_grad()
 def clip_features(
     clips:ClipSet,  # Clips of any codec
@@ -348,7 +348,7 @@ def clip_features(
         raise ValueError(f'features of shape {tuple(f.shape)}; give one row of finite numbers a clip, ({len(clips)},D)')
     return F.normalize(f, dim=1)
 
-# %% ../../nbs/selection/04_duplicates.ipynb #4b4a04f0
+# %% ../../nbs/selection/04_duplicates.ipynb #ca1e4d76
 def thumbnails(
     x:Tensor,      # Clips in [0,1], shape (n,T,C,H,W)
     side:int=16,   # Height and width of the picture, pixels
@@ -356,7 +356,7 @@ def thumbnails(
     "The mean frame of each clip as a small picture, in colour"
     return F.adaptive_avg_pool2d(x.mean(1), side).flatten(1)
 
-# %% ../../nbs/selection/04_duplicates.ipynb #51b7e3d4
+# %% ../../nbs/selection/04_duplicates.ipynb #590a2f02
 @delegates(duplicates, but=['other'])
 def dedup(
     clips:ClipSet,        # A set
@@ -377,7 +377,7 @@ def dedup(
         if labels[own[0]] not in alive: kept.add(_best(clips, own))
     return _without(clips, sorted(kept), 'near-duplicates within the set')
 
-# %% ../../nbs/selection/04_duplicates.ipynb #41384d65
+# %% ../../nbs/selection/04_duplicates.ipynb #73e774e8
 def _by(labels, numbers):
     "Numbers of clips by label"
     out = {}
@@ -397,7 +397,7 @@ def _without(clips, kept, why):
     out    = clips.take(kept)
     return out.change(meta=out.meta.change(source=source))
 
-# %% ../../nbs/selection/04_duplicates.ipynb #7d521d39
+# %% ../../nbs/selection/04_duplicates.ipynb #4926df3d
 def _warn_labels(clips, mixed):
     "Warn of groups whose clips have different labels"
     def named(group): return printable(', '.join(f'{_name(clips, i)} ({_class(clips, i)})' for i in group))
@@ -406,7 +406,7 @@ def _warn_labels(clips, mixed):
     warnings.warn(f'groups of near-duplicates with clips of different classes: {len(mixed)}; if they show the same, a '
                   f"label is wrong, else lower the threshold: {'; '.join(lines)}", stacklevel=3)
 
-# %% ../../nbs/selection/04_duplicates.ipynb #21ec47bd
+# %% ../../nbs/selection/04_duplicates.ipynb #c0e0130b
 @delegates(duplicates, but=['other'])
 def straddling(
     train:ClipSet,       # Training set
@@ -417,7 +417,7 @@ def straddling(
     "Near-duplicates across a training and a test set"
     return duplicates(train, test, threshold=threshold, **kwargs)
 
-# %% ../../nbs/selection/04_duplicates.ipynb #f8505bdf
+# %% ../../nbs/selection/04_duplicates.ipynb #65fb34a8
 @delegates(straddling)
 def warn_straddling(
     train:ClipSet,  # Training set
@@ -436,7 +436,7 @@ def warn_straddling(
                       stacklevel=2)
     return found
 
-# %% ../../nbs/selection/04_duplicates.ipynb #0e322b18
+# %% ../../nbs/selection/04_duplicates.ipynb #7586362e
 @delegates(straddling)
 def without_straddling(
     train:ClipSet,  # Training set
@@ -454,7 +454,7 @@ def without_straddling(
                          'split by source video, or lower the threshold')
     return _without(train, kept, 'near-duplicates of test clips')
 
-# %% ../../nbs/selection/04_duplicates.ipynb #2de429e4
+# %% ../../nbs/selection/04_duplicates.ipynb #52f4119b
 def random_split(
     train:ClipSet,  # Training set, of the codec `pixels`
     test:ClipSet,   # Test set, of the same classes and shape
@@ -471,7 +471,7 @@ def random_split(
         sides[1].append(drawn[n:])
     return tuple(_part_of(pool, torch.cat(o), part, seed) for o,part in zip(sides, ('train', 'test')))
 
-# %% ../../nbs/selection/04_duplicates.ipynb #502122d0
+# %% ../../nbs/selection/04_duplicates.ipynb #6d7b45f3
 def _joined(train, test):
     "The clips of both sets as one"
     for what in ('classes', 'shape'):

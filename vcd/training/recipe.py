@@ -70,7 +70,6 @@ schedules['warmup-cosine'] = _warmup_cosine
 # %% ../../nbs/training/02_recipe.ipynb #49b8ba3c
 def _check_until(r):
     "Raise a ValueError if the recipe's rules for the end of training do not fit together"
-    if not r.until: return
     if r.until < 0 or r.most_steps < 1 or r.tail_steps < 0:
         raise ValueError(f'until={r.until:g}, most_steps={r.most_steps}, tail_steps={r.tail_steps}: '
                          'a loss above 0, at least one step, and a tail of no steps or more')
@@ -132,7 +131,8 @@ class PaceUntil(Pace):
         seen = len(history)*self.steps >= self.window
         for i,start in enumerate(self.fallen):
             if start is not None: continue
-            if last or (seen and self.learned(recent_loss(self, history, i))): self.fallen[i] = epoch+1
+            learned = seen and self.learned(recent_loss(self, history, i))
+            if learned or last: self.fallen[i] = epoch+1
 
     def ends(self, passes):
         latest = [passes if start is None else start+self.tail for start in self.fallen]
