@@ -233,10 +233,8 @@ class ClipSet(Dataset):
         self.meta.clips.check(len(self), len(self.classes))
 
     def __len__(self): return len(self.labels)
-
     def __getitem__(self, i): return clip_items(self, [i])[0]   # a clip and its label
     def __getitems__(self, idx): return clip_items(self, idx)   # a batch at once: `DataLoader` asks for this
-
     def __repr__(self): return describe_set(self)
 
     @property
@@ -244,7 +242,6 @@ class ClipSet(Dataset):
 
     @property
     def soft(self): return self.labels.ndim == 2   # Are the labels probabilities?
-
     @property
     def hard(self):
         "The true class of each clip, (N,); of soft labels the likeliest, where the true one is not known"
@@ -382,7 +379,7 @@ def clips_of_class(
 def clip_items(
     clips:ClipSet,  # A set
     idx,            # Numbers of clips; negative ones count from the end
-)->list:            # Pairs (clip, label): (T,C,H,W) float in [0,1]; a class number int64 (), or probabilities (n_classes,)
+)->list:            # Pairs: clip (T,C,H,W), float in [0,1]; label () int64, or (n_classes,) probabilities
     "Some clips with their labels, as a `DataLoader` collects them; an IndexError for a number that is not there"
     n   = len(clips)
     bad = [i for i in idx if not -n <= i < n]

@@ -9,7 +9,8 @@ __all__ = ['precisions', 'UnknownName', 'Registry', 'check_name', 'Settings', 's
            'byte_count', 'printable']
 
 # %% ../nbs/00_core.ipynb #99eb4f0c
-import contextlib, ctypes, difflib, functools, hashlib, math, os, random, re, statistics, sys, threading, time, unicodedata
+import contextlib, ctypes, difflib, functools, hashlib, math, os, random, re, statistics, sys, threading, time
+import unicodedata
 from dataclasses import dataclass, fields, replace
 
 import numpy as np

@@ -60,7 +60,9 @@ class Page:
         self.cells = [Cell(i, o) for i,o in numbered]
 
     @property
-    def is_experiment(self): return self.path.parent.name in ('exp', 'tutorials')
+    def is_experiment(self): return self.path.parent.name == 'exp'
+    @property
+    def is_tutorial(self): return self.path.parent.name == 'tutorials'
 
     @property
     def module(self):
@@ -88,12 +90,12 @@ class Page:
 
 # %% ../../nbs/dev/01_pages.ipynb #f84ad41b
 def pages(
-    experiments=True,  # Include those in nbs/exp
+    experiments=True,  # Include those in nbs/exp and nbs/tutorials
 )->list:               # `Page`s by path
     "The notebooks of the checkout"
     paths = sorted((home()/'nbs').rglob('*.ipynb'))
     found = [Page(o) for o in paths if '.ipynb_checkpoints' not in o.parts]
-    return [o for o in found if experiments or not o.is_experiment]
+    return [o for o in found if experiments or not (o.is_experiment or o.is_tutorial)]
 
 # %% ../../nbs/dev/01_pages.ipynb #325bc3ce
 def page_of(

@@ -34,7 +34,7 @@ def check_pages(
 @rules
 def layout(page):
     "Title, subtitle and module at the top, export at the end"
-    if page.is_experiment or page.name == 'index': return
+    if page.is_experiment or page.is_tutorial or page.name == 'index': return
     first,last = page.cells[0],page.cells[-1]
     if not re.match(r'# .+\n\n?> .+', first.source): yield f'{page.at(first)}: needs "# title" and "> subtitle"'
     if not page.module: yield f'{page.at(first)}: no cell has #| default_exp'

@@ -216,6 +216,10 @@ shapes|cpu|ConvNet3D|h264|90kB|0|3|1
 ucf101_11c|cpu-long|ConvNet3D|full|-|1|2|1
 ucf101_11c|cpu-long|ConvNet3D|random|-|1 5|3|1
 ucf101_11c|cpu-long|ConvNet3D|sre2l|short|1 5|3|1
+"""
+
+# %% ../../nbs/methods/11_presets.ipynb #b2dc95e4
+comparison_grids += """\
 ucf101_11c|converged|R2Plus1D|random|-|1 5|3|3
 ucf101_11c|converged|ConvNet3D|random|-|1|3|3
 ucf101_11c|converged|R2Plus1D|herding|-|1 5|3|3

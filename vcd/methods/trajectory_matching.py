@@ -51,14 +51,19 @@ def student_path(
     "Plain SGD on the synthetic clips; the weights of every step are kept"
     path = [start]
     for n,i in enumerate(order):
-        weights = {k: v.detach().requires_grad_() for k,v in path[-1].items()}
+        weights = _leaves(path[-1])
         parts   = []
         for j,at in enumerate(i.split(chunk)):
-            parts.append(batch_gradient(net, weights, seen(x[at], n, j), y[at]))
+            clips = seen(x[at], n, j)
+            parts.append(batch_gradient(net, weights, clips, y[at]))
         gradient = [sum(g) for g in zip(*parts)]
-        moved    = [v.detach() - lr*g/len(i) for v,g in zip(weights.values(), gradient)]
-        path.append(dict(zip(weights, moved)))
+        moved    = {}
+        for name,g in zip(weights, gradient):
+            moved[name] = weights[name].detach() - lr*g/len(i)
+        path.append(moved)
     return path
+
+def _leaves(weights): return {k: v.detach().requires_grad_() for k,v in weights.items()}
 
 # %% ../../nbs/methods/04_trajectory_matching.ipynb #edb3c906
 def path_gradient(
@@ -77,13 +82,16 @@ def path_gradient(
     g_lr    = 0.
     v       = list(v.values())
     for n,i in reversed([*enumerate(order)]):
-        weights   = {k: o.detach().requires_grad_() for k,o in path[n].items()}
+        weights   = _leaves(path[n])
         g_weights = [0.]*len(v)   # of the product of v and the gradient of the step
         for j,at in enumerate(i.split(chunk)):
-            leaf = x[at].detach().requires_grad_()
-            g    = batch_gradient(net, weights, seen(leaf, n, j), y[at], twice=True)
-            product = sum((a*b).sum() for a,b in zip(g, v))/len(i)
-            *parts,g_leaf = torch.autograd.grad(product, [*weights.values(), leaf], materialize_grads=True)
+            leaf  = x[at].detach().requires_grad_()
+            clips = seen(leaf, n, j)
+            g     = batch_gradient(net, weights, clips, y[at], twice=True)
+            products = [(a*b).sum() for a,b in zip(g, v)]
+            product  = sum(products)/len(i)
+            inputs   = [*weights.values(), leaf]
+            *parts,g_leaf = torch.autograd.grad(product, inputs, materialize_grads=True)
             g_clips[at] -= lr*g_leaf
             g_lr        -= product.item()
             g_weights    = [a+b for a,b in zip(g_weights, parts)]
@@ -111,7 +119,9 @@ def check_trajectory(
 ):
     "Raise a ValueError for settings that trajectory matching cannot use"
     check_one_network(name, r)
-    if min(r.span, r.inner) >= 1 and min(r.batch_net, r.lr_lr) >= 0 and r.lr_net > 0: return
+    from_one  = min(r.span, r.inner)
+    from_zero = min(r.batch_net, r.lr_lr)
+    if from_one >= 1 and from_zero >= 0 and r.lr_net > 0: return
     raise ValueError(f'span={r.span}, inner={r.inner}, batch_net={r.batch_net}, lr_net={r.lr_net:g}, '
                      f'lr_lr={r.lr_lr:g}: span and inner from 1, lr_net above 0, the others from 0')
 
@@ -128,19 +138,26 @@ def draw_expert(
     epoch  = torch.randint(r.trained+1, (), generator=gen).item()
     expert = torch.randint(r.pool, (), generator=gen).item()
     pool   = job.shared['pool']
-    def weights(epoch): return {k: v[expert].detach() for k,v in pool[epoch].params.items()}
-    return pool[epoch].member(expert), weights(epoch), weights(epoch+r.span)
+    def weights(epoch):
+        params = pool[epoch].params
+        return {k: v[expert].detach() for k,v in params.items()}
+    net = pool[epoch].member(expert)
+    return net, weights(epoch), weights(epoch+r.span)
 
 def draw_order(
     job,    # A `TrajectoryMatching`
 )->list:    # `inner` tensors of indices
     "Draw the batches of the coming path: passes over all clips in random order"
-    n,steps = len(job.y),job.recipe.inner
+    n       = len(job.y)
+    steps   = job.recipe.inner
     gen     = generator(job.seed, 'order', job.done)
     size    = min(n, job.recipe.batch_net or n)
-    passes  = math.ceil(steps/math.ceil(n/size))
+    batches = math.ceil(n/size)   # of a pass
+    passes  = math.ceil(steps/batches)
     order   = []
-    for _ in range(passes): order += torch.randperm(n, generator=gen).split(size)
+    for _ in range(passes):
+        shuffled = torch.randperm(n, generator=gen)
+        order   += shuffled.split(size)
     return order[:steps]
 
 def path_loss(
@@ -149,10 +166,13 @@ def path_loss(
     goal:dict,   # Weights of the expert at its end
 )->tuple:        # The loss, a scalar; its gradient with respect to `end`, {name: tensor}
     "Squared distance of student and expert, relative to that of the expert's start and end"
-    span  = sum((start[k]-goal[k]).square().sum() for k in goal)
+    way   = {k: start[k]-goal[k] for k in goal}
     error = {k: end[k]-goal[k] for k in goal}
-    loss  = sum(o.square().sum() for o in error.values())/span
+    span  = _squared_norm(way)
+    loss  = _squared_norm(error)/span
     return loss, {k: 2*o/span for k,o in error.items()}
+
+def _squared_norm(weights): return sum(o.square().sum() for o in weights.values())
 
 # %% ../../nbs/methods/04_trajectory_matching.ipynb #1976f175
 class TrajectoryMatching(MatchingJob):
@@ -178,8 +198,9 @@ class TrajectoryMatching(MatchingJob):
         net,start,goal = draw_expert(self)
         parts = torch.arange(len(self.y)).split(self.chunk)
         with torch.no_grad(): x = torch.cat([synthetic_clips(self, i)[0] for i in parts])
-        walk = dict(x=x, y=self.small.labels.to(self.device), order=draw_order(self), lr=self.alpha,
-                    chunk=self.chunk, seen=self.seen)
+        y     = self.small.labels.to(self.device)
+        order = draw_order(self)
+        walk  = dict(x=x, y=y, order=order, lr=self.alpha, chunk=self.chunk, seen=self.seen)
         with autocast(self.device, self.recipe.precision):
             path         = student_path(net, start, **walk)
             loss,g_end   = path_loss(start, path[-1], goal)
@@ -200,7 +221,8 @@ class TrajectoryMatching(MatchingJob):
     def extract(self):
         "The small set as it is now, with the learned rate in `meta.making.details`"
         small = super().extract()
-        return small.change(meta=small.meta.made(details=dict(learned_lr=self.alpha)))
+        meta  = small.meta.made(details=dict(learned_lr=self.alpha))
+        return small.change(meta=meta)
 
 # %% ../../nbs/methods/04_trajectory_matching.ipynb #697aeba5
 @delegates(TrajectoryRecipe)

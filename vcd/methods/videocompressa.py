@@ -7,7 +7,7 @@ __all__ = ['BatchResult', 'adam_rows', 'free_memory', 'LatentTable', 'CompressaR
            'videos_at_once', 'encoded_table', 'understanding_net', 'new_scorer', 'sees_clips', 'new_optimisers',
            'decoded', 'frame_scores', 'sorted_by_time', 'selected', 'understood', 'video_gradients', 'videos_of',
            'batch_gradients', 'check_batch', 'update_record', 'kept_latents', 'condensed_set', 'extracted',
-           'compression_making', 'compression_key', 'Compression', 'videocompressa']
+           'compression_making', 'compression_key', 'describe_compression', 'Compression', 'videocompressa']
 
 # %% ../../nbs/methods/05_videocompressa.ipynb #ab205fd6
 import math, tempfile, time
@@ -503,6 +503,15 @@ def compression_key(
     bound = {k: v for k,v in r.items() if k not in free}
     return digest(train=fingerprint(job.train), seed=job.seed, own=own, **bound)
 
+def describe_compression(
+    job,    # A `Compression`
+)->str:
+    "One line: videos, frames, autoencoder, selection, progress"
+    r = job.recipe
+    return (f'Compression of {len(job.train)} videos to {r.frames} of {job.train.shape[0]} frames by {job.ae.name}, '
+            f'{r.select}, step {job.done/job.per_unit:.3g} of {r.steps}')
+
+
 # %% ../../nbs/methods/05_videocompressa.ipynb #1d05bf00
 class Compression(Job):
     "VideoCompressa as a job on one set of videos"
@@ -535,16 +544,14 @@ class Compression(Job):
             self.feed   = Feed(train, self.device) if sees_clips(r) else None
         self.scorer = new_scorer(r.scorer, self.table.z.shape[2], seed, self.device)
         self.opts   = new_optimisers(r, self.scorer, self.net)
-    def __repr__(self):
-        return (f'Compression of {len(self.train)} videos to {self.recipe.frames} of {self.train.shape[0]} frames by '
-                f'{self.ae.name}, {self.recipe.select}, step {self.done/self.per_unit:.3g} of {self.recipe.steps}')
+    def __repr__(self): return describe_compression(self)
     @property
     def loss(self): return self.history[-1]['loss']
     @property
     def key(self)->str: return compression_key(self)
     def update(self, i=None):
         "One optimisation step (Algorithm 1, stage 2) on videos `i`; None for those of this update"
-        if i is None: i = self.batch(self.done)
+        i    = self.batch(self.done) if i is None else i
         made = batch_gradients(self, i)
         check_batch(self, made)
         with self.changing():
@@ -559,8 +566,8 @@ class Compression(Job):
     def batch(self, n): return videos_of(self, n)
     def extract(self)->ClipSet: return extracted(self)
     def state(self)->dict:
-        opts = [o.state_dict() for o in self.opts]
-        return dict(table=self.table.state_dict(), scorer=self.scorer.state_dict(), net=self.net.state_dict(), opts=opts)
+        parts = {k: getattr(self, k).state_dict() for k in ('table', 'scorer', 'net')}
+        return parts | dict(opts=[o.state_dict() for o in self.opts])
     def restore(self, s):
         for part in ('table', 'scorer', 'net'): getattr(self, part).load_state_dict(s[part])
         for o,saved in zip(self.opts, s['opts']): o.load_state_dict(saved)

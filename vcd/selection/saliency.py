@@ -32,10 +32,11 @@ def frame_differences(
     if T < 2 or not N: return torch.zeros(N, T, device=x.device)
     x    = x/255 if x.dtype == torch.uint8 else x.float()
     rows = x.reshape(-1, 1, x.shape[-1])
-    rows_per_frame = len(rows)//(N*T)
-    sums = torch.cdist(rows[:-rows_per_frame], rows[rows_per_frame:], p=1).view(-1, rows_per_frame).sum(1)
-    step = sums/x[0, 0].numel()
-    step = F.pad(step, (0, 1)).view(N, T)[:, :-1]   # without the pairs of two clips
+    k    = len(rows)//(N*T)   # rows of a frame
+    sums = torch.cdist(rows[:-k], rows[k:], p=1)
+    sums = sums.view(-1, k).sum(1)   # over pairs of frames
+    step = F.pad(sums/x[0, 0].numel(), (0, 1))
+    step = step.view(N, T)[:, :-1]   # without the pairs of two clips
     before = torch.cat([step[:, :1], step], 1)
     after  = torch.cat([step, step[:, -1:]], 1)
     return (before+after)/2
@@ -51,7 +52,8 @@ def _fibonacci(n):
 def _normalised(weight):
     "A window k -> weights (k+1,) that sum to one, the frame itself first, from the weight of age j"
     def window(k):
-        w = torch.tensor([float(weight(j, k)) for j in range(k+1)])
+        weights = [float(weight(j, k)) for j in range(k+1)]
+        w = torch.tensor(weights)
         return w/w.sum()
     return window
 
@@ -91,11 +93,14 @@ def row_quantile(
 )->Tensor:     # (N,1)
     "The `q` quantile of each row, interpolated linearly; the maximum where a row is constant"
     ordered = s.sort(1).values
-    low,high = ordered[:, :1],ordered[:, -1:]
+    low   = ordered[:, :1]
+    high  = ordered[:, -1:]
     at    = q*(s.shape[1] - 1)
-    below = ordered[:, [math.floor(at)]]
+    first = math.floor(at)
+    below = ordered[:, [first]]
     above = ordered[:, [math.ceil(at)]]
-    return torch.where(high - low < _alike, high, below.lerp(above, at - math.floor(at)))
+    value = below.lerp(above, at - first)
+    return torch.where(high - low < _alike, high, value)
 
 def update_mask(
     s:Tensor,             # Saliency (N,T)
@@ -111,7 +116,8 @@ def update_mask(
 # %% ../../nbs/selection/03_saliency.ipynb #a65b4fbd
 def _outside_range(s, eps, setting):
     "The warning that ε (N,) lies outside the saliency of more than half of the clips that move, or ''"
-    low,high = s.amin(1),s.amax(1)
+    low   = s.amin(1)
+    high  = s.amax(1)
     moves = high - low >= _alike
     n     = int(moves.sum())
     if not n:
@@ -154,7 +160,8 @@ class SaliencyFilter(SaliencySettings):
     @classmethod
     def of(cls, recipe):
         "The filter with the fields of that name in `recipe`"
-        return cls(**{f.name: getattr(recipe, f.name) for f in fields(cls)})
+        values = {f.name: getattr(recipe, f.name) for f in fields(cls)}
+        return cls(**values)
 
     def saliency(self, x):
         "Saliency (N,T) of clips `x` (N,T,C,H,W) or features (N,T,D)"
@@ -164,7 +171,8 @@ class SaliencyFilter(SaliencySettings):
         "ε of each clip, (N,1), given saliency (N,T)"
         if self.by == 'quantile': return row_quantile(s, self.eps)
         largest = s.amax(1, keepdim=True)
-        return self.eps*largest if self.by == 'max' else torch.full_like(largest, self.eps)
+        if self.by == 'max': return self.eps*largest
+        return torch.full_like(largest, self.eps)
 
     def keys(self, s):
         "True for key frames, bools (N,T), given saliency (N,T)"
@@ -176,7 +184,8 @@ class SaliencyFilter(SaliencySettings):
 
     def check(self, s):
         "Warn if ε lies outside the saliency (N,T) of more than half of the clips that move; the warning, or ''"
-        warning = _outside_range(s, self.threshold(s)[:, 0], f"eps={self.eps} by '{self.by}'")
+        eps     = self.threshold(s)[:, 0]
+        warning = _outside_range(s, eps, f"eps={self.eps} by '{self.by}'")
         if warning: warnings.warn(warning, stacklevel=2)
         return warning
 
@@ -189,27 +198,34 @@ def draw_saliency(
     width:float=6.4,           # Width of the figure, inches
 )->plt.Figure:
     "Film strips with their key frames outlined, and below each its saliency, ε and the mask"
-    if isinstance(clips, dict): clips,titles = list(clips.values()),list(clips)
+    if isinstance(clips, dict):
+        titles = list(clips)
+        clips  = list(clips.values())
     rule  = rule or SaliencyFilter()
     films = [as_frames(o) for o in clips]
-    s     = rule.saliency(torch.stack([torch.as_tensor(o) for o in clips]))
-    eps,mask,keys = rule.threshold(s),rule.mask(s),rule.keys(s)
+    batch = torch.stack([torch.as_tensor(o) for o in clips])
+    s     = rule.saliency(batch)
+    eps   = rule.threshold(s)
+    mask  = rule.mask(s)
+    keys  = rule.keys(s)
     T,H,W,_ = films[0].shape
     every   = math.ceil(T/n)   # every how many frames one is shown
     height  = width*every/T*H/W
-    fig,axs = axes(2*len(films), size=(width, len(films)*(height + 1.3) + .4), height_ratios=[height, .65]*len(films))
+    size    = width, len(films)*(height + 1.3) + .4
+    fig,axs = axes(2*len(films), size=size, height_ratios=[height, .65]*len(films))
     for i,film in enumerate(films):
         above,below = axs[2*i:2*i+2, 0]
         _draw_film(above, film, keys[i], every)
         _draw_curve(below, s[i], eps[i], mask[i], keys[i])
         if titles is not None: above.set_title(plain_text(titles[i]), fontsize=8, loc='left')
     axs[-1, 0].set_xlabel('frame', fontsize=7)
-    fig.legend(*axs[1, 0].get_legend_handles_labels(), loc='outside lower center', ncol=4, fontsize=7)
+    legend = axs[1, 0].get_legend_handles_labels()
+    fig.legend(*legend, loc='outside lower center', ncol=4, fontsize=7)
     return fig
 
 # %% ../../nbs/selection/03_saliency.ipynb #78b678a4
 def _draw_film(ax, film, keys, every):
-    "Every so-manieth frame at its time, key frames with a red edge"
+    "One of `every` frames, each at its time, key frames with a red edge"
     width  = every*.92
     height = width*film.shape[1]/film.shape[2]
     for t in range(0, len(film), every):
@@ -225,12 +241,15 @@ def _draw_curve(ax, s, eps, mask, keys):
     "Saliency and ε as shares of the largest saliency, and the mask as bars"
     t = torch.arange(len(s))
     largest = s.max().clamp_min(_alike)
+    share   = s/largest
     ax.bar(t, mask, width=.92, color='.85', label='mask M')
-    ax.plot(t, s/largest, color='tab:blue', marker='.', ms=4, label='saliency s / max s')
+    ax.plot(t, share, color='tab:blue', marker='.', ms=4, label='saliency s / max s')
     ax.axhline(eps.item()/largest, color='tab:orange', ls='--', lw=1, label='ε / max s')
-    ax.plot(t[keys], (s/largest)[keys], 'o', color='tab:red', ms=4, label='key frame')
-    ax.set(xlim=(-.5, len(s)-.5), ylim=(min(0, mask.min().item())*1.05, 1.1))
-    ax.set(yticks=[0, 1], xticks=t[::max(1, len(s)//16)])
+    ax.plot(t[keys], share[keys], 'o', color='tab:red', ms=4, label='key frame')
+    lowest = min(0, mask.min().item())
+    ax.set(xlim=(-.5, len(s)-.5), ylim=(lowest*1.05, 1.1))
+    spacing = max(1, len(s)//16)
+    ax.set(yticks=[0, 1], xticks=t[::spacing])
     ax.tick_params(labelsize=7)
     ax.grid(False)
 
@@ -244,4 +263,5 @@ def saliency_mix(
 )->tuple:                # Mixed clips, partner (N,), own share (N,)
     "Paste a box of its partner into each clip, the same in all frames except the key frames"
     rule = SaliencyFilter().change(**how)
-    return videomix(x, gen, alpha, only=~rule.keys(rule.saliency(x)))
+    keys = rule.keys(rule.saliency(x))
+    return videomix(x, gen, alpha, only=~keys)
