@@ -8,7 +8,7 @@ __all__ = ['all_comments', 'method_parameters', 'signature_parameters', 'read_hy
            'condensed_text', 'condense_command', 'reading_of', 'is_source', 'read_tests', 'evaluated_facts',
            'evaluated_text', 'evaluate_command']
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #9d54e6aa
+# %% ../../nbs/dev/05_cli_sets.ipynb #cded78b5
 import dataclasses, inspect, shlex, statistics, sys, warnings
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import click
 from .cli import (Count, Device, Name, Report, Seeds, Size, Words, aligned, check_output, command, load_set,
                          parameter_comments, wrong_call)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #df3b7eb5
+# %% ../../nbs/dev/05_cli_sets.ipynb #3a7c18cb
 def all_comments(
     o,  # A function, a variant of one made by `partial`, or a class of settings
 )->dict:
@@ -33,7 +33,7 @@ def all_comments(
     owner = getattr(sys.modules[below.__module__], name) if dot else below
     return all_comments(owner) | parameter_comments(o)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #50ba6cef
+# %% ../../nbs/dev/05_cli_sets.ipynb #9309d887
 def method_parameters(
     method:str,  # A name in `methods`
 )->dict:         # Name to `Parameter`
@@ -62,7 +62,7 @@ def _type_text(p):
     text = kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
     return f'{text} | None' if p.default is None else text
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #642fbbd1
+# %% ../../nbs/dev/05_cli_sets.ipynb #36c7ec04
 _prefix = 'method.'
 
 def read_hyperparameters(
@@ -83,7 +83,7 @@ def read_options(
     from vcd.dev.sweep import read_value
     return {k: read_value(text, known[k]) for k,text in texts.items()}
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #b72edd24
+# %% ../../nbs/dev/05_cli_sets.ipynb #b9f977fb
 def option_rows(
     parameters:dict,  # Name to `Parameter`
     prefixed=(),      # Names that have to be written with the prefix
@@ -109,7 +109,7 @@ def _help_of_method(words):
     with wrong_call(): found = method_parameters(method)
     return f'Hyperparameters of {method}', option_rows(found, inspect.signature(condense_command).parameters)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #6b7e2c77
+# %% ../../nbs/dev/05_cli_sets.ipynb #1dbd5f33
 def names_digest(
     clips,  # A ClipSet
 )->str:     # Ten characters
@@ -140,7 +140,7 @@ def read_source(
     whole, = datasets[dataset](folder, share=0, whole=True, **reading)
     return with_digest(whole), None
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #57e640f1
+# %% ../../nbs/dev/05_cli_sets.ipynb #dd4dcd67
 def choose_method(
     method,      # A name in `methods`; None to have the best set planned that fits `bytes`
     bytes,       # Size of the file; None where the method has no such budget
@@ -162,7 +162,7 @@ def choose_method(
     found = dict(method=method, bytes=bytes, vpc=vpc, preset=preset, **options)
     return {k: v for k,v in found.items() if v is not None or k in hyperparameters(name)}
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #86a48dbb
+# %% ../../nbs/dev/05_cli_sets.ipynb #1d2431dd
 def _places(paths, dataset):
     "The folder to read and the file to write; the folder is None for a dataset in its own place"
     if not paths: raise click.UsageError('give the file to write')
@@ -173,7 +173,7 @@ def _places(paths, dataset):
     if folder and not folder.is_dir(): raise click.UsageError(f'{folder}: no such folder')
     return folder, out
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #b991556c
+# %% ../../nbs/dev/05_cli_sets.ipynb #5b379d55
 def condensed_facts(
     small,      # The condensed set
     train,      # The set that it was made from
@@ -214,7 +214,7 @@ def condensed_text(
     lines['held out'] = f"{len(held)} clips; test on them: {again}" if held else 'nothing: all clips were condensed'
     return aligned(lines)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #b40d0b7d
+# %% ../../nbs/dev/05_cli_sets.ipynb #b454a4c8
 @command('condense', '''
 vcd condense my_videos small.safetensors --bytes 2MB
 vcd condense my_videos small.safetensors --method dm --vpc 5 --steps 1000
@@ -268,7 +268,7 @@ def _keeps_checkpoint(method):
 
 def _number(text): return int(text) if text and text.isdigit() else text
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #80d0a332
+# %% ../../nbs/dev/05_cli_sets.ipynb #8a8f7bfb
 _reading = 'frames size sampling interval seed reader damaged max_pixels per_class group share'.split()
 
 def reading_of(
@@ -290,7 +290,7 @@ def is_source(
     names = small.meta.clips.name
     return bool(names) and set(names) <= set(clips.meta.clips.name)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #a9e1de64
+# %% ../../nbs/dev/05_cli_sets.ipynb #1d7e8dd3
 def read_tests(
     small,              # The set to evaluate
     test:str,           # A folder, the file or the address of a saved set, or a name in `datasets`
@@ -326,7 +326,7 @@ def _read_folder(small, path, everything, reading):
                   'its held-out part; --all tests on every clip of a folder that holds nothing else')
     return None, tests, f'the held-out part of {path}'
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #c68354c8
+# %% ../../nbs/dev/05_cli_sets.ipynb #195a227f
 def evaluated_facts(
     rows:list,   # From `evaluate`
     test,        # The test set
@@ -355,7 +355,7 @@ def evaluated_text(
         'networks':   f"{n} × {facts['net']}, recipe {facts['recipe']}, {facts['seconds']:.0f} s",
         'training loss': None if loss is None else f"{loss:.3g}; {facts['learned']} of {n} networks learned the set"})
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #14b5e545
+# %% ../../nbs/dev/05_cli_sets.ipynb #ee820ff9
 @command('evaluate', '''
 vcd evaluate small.safetensors my_videos
 vcd evaluate small.safetensors ucf101 --net ConvNet3D --recipe cpu --seeds 3

@@ -46,7 +46,8 @@ def latent_features(
     "Latents of an image autoencoder"
     model = autoencoder(ae, fallback=clips, device=device, seed=seed)
     if model.video: raise ValueError(f"'{model.name}' mixes frames; take an image autoencoder such as 'taesd'")
-    return lambda x: model.encode(x).flatten(2)
+    def features(x): return model.encode(x).flatten(2)
+    return features
 
 # %% ../../nbs/evaluation/01_redundancy.ipynb #b68afc27
 @feature_kinds('net')
@@ -78,10 +79,13 @@ def frame_features(
     **options,      # Options of the kind: `side`, `ae`, `net`
 )->Tensor:          # Shape (N,T,D), float32, on the CPU
     "Features of every frame of every clip"
-    device = pick_device(device)
+    device   = pick_device(device)
     features = feature_kinds[how](clips, device, seed=seed, **options)
-    parts = progress(torch.arange(len(clips)).split(batch), f'{how} features')
-    return torch.cat([features(clips.clips(i, device)).float().cpu() for i in parts])
+    parts    = []
+    for i in progress(torch.arange(len(clips)).split(batch), f'{how} features'):
+        x = clips.clips(i, device)
+        parts.append(features(x).float().cpu())
+    return torch.cat(parts)
 
 # %% ../../nbs/evaluation/01_redundancy.ipynb #70b1b11a
 def correlation(
@@ -101,7 +105,8 @@ def centred(
     f:Tensor,  # Features (N,T,D)
 )->Tensor:     # The same shape
     "Features less their mean over all frames of all clips"
-    return f - f.double().mean((0, 1)).to(f.dtype)
+    mean = f.double().mean((0, 1))
+    return f - mean.to(f.dtype)
 
 def intra_correlation(
     f:Tensor,  # Features (N,T,D), T ≥ 2
@@ -117,14 +122,16 @@ def inter_correlation(
 )->Tensor:       # Shape (N,N)
     "Correlation of every two clips"
     if len(f) < 2: raise ValueError('one clip: there is no second one to compare with')
-    return correlation(f.mean(1) if frame is None else f[:, frame])
+    each = f.mean(1) if frame is None else f[:, frame]
+    return correlation(each)
 
 # %% ../../nbs/evaluation/01_redundancy.ipynb #ea358d0a
 def by_lag(
     r:Tensor,  # Correlations (…,T,T)
 )->Tensor:     # Shape (T,): its k-th entry is the mean over frames k apart
     "Mean correlation by the distance of two frames"
-    return torch.stack([r.diagonal(k, -2, -1).mean() for k in range(r.shape[-1])])
+    means = [r.diagonal(k, -2, -1).mean() for k in range(r.shape[-1])]
+    return torch.stack(means)
 
 # %% ../../nbs/evaluation/01_redundancy.ipynb #a04e99c5
 def effective_number(
@@ -133,7 +140,9 @@ def effective_number(
 )->Tensor:                # Shape (…), from 1 to n
     "How many independent vectors would be as diverse as these"
     n = r.shape[-1]
-    if how == 'participation': return n*n/r.square().sum((-2, -1))
+    if how == 'participation':
+        squares = r.square().sum((-2, -1))
+        return n*n/squares
     if how != 'entropy': raise ValueError(f"how '{how}': use 'participation' or 'entropy'")
     eigenvalues = torch.linalg.eigvalsh(r.double()).clamp_min(0)
     entropy = torch.special.entr(eigenvalues/n).sum(-1)
@@ -158,7 +167,8 @@ def source_groups(
     if not names: return [str(i) for i in range(len(clips))]
     known   = datasets[dataset] if dataset in datasets else None
     pattern = getattr(known, 'group', None)
-    return [f'{c}/{group_of(o, pattern)}' for o,c in zip(names, clips.hard.tolist())]
+    classes = clips.hard.tolist()
+    return [f'{c}/{group_of(name, pattern)}' for c,name in zip(classes, names)]
 
 def pair_kinds(
     labels:Tensor,  # Class of each clip, shape (N,)
@@ -198,7 +208,8 @@ def _means_of(x, ids):
     "Each row's mean over the rows of the same id"
     ids  = torch.as_tensor(ids)
     each = F.one_hot(ids).to(x)
-    means = (each.T@x)/each.sum(0)[:, None]
+    counts = each.sum(0)[:, None]
+    means  = (each.T@x)/counts
     return means[ids]
 
 # %% ../../nbs/evaluation/01_redundancy.ipynb #03c4a9f6
@@ -210,14 +221,17 @@ def cover_error(
     gen=None,       # Source of randomness
 )->float:           # 0: nothing is lost; 1: as much as by the class mean alone
     "Squared distance of the frames of a class to the nearest kept ones, relative to that from the class mean"
-    at = ((torch.arange(k)+.5)*f.shape[1]/k).long()
-    lost,total = 0.,0.
+    middles = (torch.arange(k)+.5)*f.shape[1]/k
+    at    = middles.long()
+    lost  = 0.
+    total = 0.
     for c in labels.unique():
         clips  = f[labels == c]
         frames = clips.flatten(0, 1)
         chosen = torch.randperm(len(clips), generator=gen)[:n]
         kept   = clips[chosen][:, at].flatten(0, 1)
-        nearest = torch.cdist(frames, kept, compute_mode='donot_use_mm_for_euclid_dist').amin(1)
+        distances = torch.cdist(frames, kept, compute_mode='donot_use_mm_for_euclid_dist')
+        nearest   = distances.amin(1)
         lost  += nearest.square().sum().item()
         total += (frames-frames.mean(0)).square().sum().item()
     return lost/max(total, 1e-30)
@@ -240,9 +254,11 @@ def redundancy(
     groups  = source_groups(clips)
     within  = intra_correlation(f)
     between = inter_correlation(f, T//2)
-    pairs   = dict(frame=within[:, ~torch.eye(T, dtype=bool)])
+    itself  = torch.eye(T, dtype=bool)
+    pairs   = dict(frame=within[:, ~itself])
     for kind,mask in pair_kinds(labels, groups).items(): pairs[kind] = between[mask]
-    out = dict(clips=len(f), dim=f.shape[2], centred=centre, lags=by_lag(within).tolist())
+    lags = by_lag(within).tolist()
+    out  = dict(clips=len(f), dim=f.shape[2], centred=centre, lags=lags)
     for kind,r in pairs.items(): out[f'corr_{kind}'] = r.mean().item()
     for kind,r in pairs.items(): out[f'worth_{kind}'] = worth(r, T)
     for kind,v in variance_shares(f, labels, groups).items(): out[f'share_{kind}'] = v
@@ -253,11 +269,17 @@ def _cover_errors(f, labels, seed, draws):
     gen = generator(seed, 'cover')
     N   = int(labels.bincount().max())
     T   = f.shape[1]
-    ks  = [2**i for i in range(9) if 2**i <= min(N, T)]
-    def error(n, k, times=draws): return sum(cover_error(f, labels, max(1, n), k, gen) for _ in range(times))/times
-    out = {f'all_{k}': error(N, k, times=1) for k in ks}
-    out |= {f'whole_{k}': error(N*k//T, T) for k in ks if k < T}
-    return out | {f'even_{k}': error(N//k, k) for k in ks}
+    powers = [2**i for i in range(9)]
+    ks     = [k for k in powers if k <= min(N, T)]
+    def error(n, k, times=draws):
+        errors = [cover_error(f, labels, max(1, n), k, gen) for _ in range(times)]
+        return sum(errors)/times
+    out = {}
+    for k in ks: out[f'all_{k}'] = error(N, k, times=1)
+    for k in ks:
+        if k < T: out[f'whole_{k}'] = error(N*k//T, T)
+    for k in ks: out[f'even_{k}'] = error(N//k, k)
+    return out
 
 # %% ../../nbs/evaluation/01_redundancy.ipynb #c69a8611
 def matrices(
@@ -267,8 +289,9 @@ def matrices(
     low=-1.,      # The correlation at the blue end; the red end is 1
 ):                # A matplotlib Figure
     "Heat maps of correlations, side by side"
-    fig,axs = axes(1, len(named), size=(height*len(named)+.5, height+.2))
-    cmap = 'RdBu_r' if low < 0 else 'Reds'
+    size    = height*len(named)+.5, height+.2
+    fig,axs = axes(1, len(named), size=size)
+    cmap    = 'RdBu_r' if low < 0 else 'Reds'
     for ax,(title,r) in zip(axs[0], named.items()):
         image = ax.imshow(np.asarray(r), cmap=cmap, vmin=low, vmax=1, interpolation='nearest')
         for at in dict(cuts).get(title, ()):
@@ -289,24 +312,28 @@ def draw_lags(
     "Correlation of two frames of a clip by their distance, and of frames of two clips"
     names = list(dict.fromkeys(rows.dataset))
     kinds = list(dict.fromkeys(rows.feature))
-    fig,axs = axes(len(names), len(kinds), size=(size*len(kinds)+1.1, size*len(names)+.4), sharey=True,
-                   sharex='row')
+    whole   = size*len(kinds)+1.1, size*len(names)+.4   # width and height of the figure
+    fig,axs = axes(len(names), len(kinds), size=whole, sharey=True, sharex='row')
     for i,dataset in enumerate(names):
         for j,kind in enumerate(kinds):
+            ax  = axs[i, j]
             own = rows[(rows.dataset == dataset) & (rows.feature == kind)]
-            if len(own): _draw_lags(axs[i, j], own)
-            axs[i, j].set_title(plain_text(f'{dataset}, {kind}'), fontsize=8)
+            if len(own): _draw_lags(ax, own)
+            ax.set_title(plain_text(f'{dataset}, {kind}'), fontsize=8)
     for ax in axs[-1]: ax.set_xlabel('frames apart')
     for ax in axs[:, 0]: ax.set_ylabel('correlation')
-    fig.legend(*axs[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=4, fontsize=7, frameon=False)
+    legend = axs[0, 0].get_legend_handles_labels()
+    fig.legend(*legend, loc='outside lower center', ncols=4, fontsize=7, frameon=False)
     return fig
 
 def _draw_lags(ax, rows):
     "One panel of `draw_lags`"
-    each = [[float(v) for v in str(text).split()] for text in rows.lags]
-    lags = np.mean(each, 0)
+    texts = [str(o).split() for o in rows.lags]
+    each  = [[float(v) for v in numbers] for numbers in texts]
+    lags  = np.mean(each, 0)
     ax.plot(range(1, len(lags)), lags[1:], 'o-', ms=3, color='C0', label='same clip')
     ax.axhline(rows.corr_source.mean(), color='C1', ls='-', label='same source video')   # not drawn if NaN
     ax.axhline(rows.corr_class.mean(), color='C2', ls='--', label='same class')
     ax.axhline(rows.corr_other.mean(), color='C3', ls=':', label='other class')
-    ax.set(ylim=(min(-.1, *lags)-.05, 1.05))
+    lowest = min(-.1, *lags)
+    ax.set(ylim=(lowest-.05, 1.05))

@@ -74,12 +74,14 @@ class VideoNet(nn.Module):
         super().__init__()
         self.shape = check_shape(type(self).__name__, n_classes, shape, self.smallest)
         self.crop  = crop
-        self.size  = tuple(min(side, crop or side) for side in self.shape[2:])   # H,W after the crop
+        sides      = self.shape[2:]
+        self.size  = tuple(min(o, crop or o) for o in sides)   # H,W after the crop
         self.normalise = Normalise()
 
     def frames(self, x):
-        if x.ndim != 5 or x.shape[2:] != self.shape[1:]:
-            expected = ','.join(str(o) for o in self.shape[1:])
+        of_frame = self.shape[1:]
+        if x.ndim != 5 or x.shape[2:] != of_frame:
+            expected = ','.join(map(str, of_frame))
             raise ValueError(f"{type(self).__name__} was built for clips N,T,{expected}, not {tuple(x.shape)}")
         return self.normalise(centre_crop(x, self.size))
 
@@ -117,8 +119,10 @@ class ConvNet3D(VideoNet):
     ):
         super().__init__(n_classes, shape)
         widths = 3,64,128,128
-        self.convs = nn.ModuleList(nn.Conv3d(i, o, (3,7,7), (1,2,2), (1,3,3)) for i,o in pairwise(widths))
-        self.norms = nn.ModuleList(norms3d[norm](o) for o in widths[1:])
+        convs  = [nn.Conv3d(i, o, (3,7,7), (1,2,2), (1,3,3)) for i,o in pairwise(widths)]
+        norms  = [norms3d[norm](o) for o in widths[1:]]
+        self.convs = nn.ModuleList(convs)
+        self.norms = nn.ModuleList(norms)
         self.head  = MaxHead(widths[-1], n_classes, dropout)
 
     def features(self, x):
@@ -150,7 +154,9 @@ def time_second(
     x:Tensor,  # Clips, shape (N,T,C,H,W)
 )->Tensor:     # Shape (N,C,T,H,W); on a CPU with the channels innermost in memory
     "Put clips into the order of 3D convolutions"
-    if x.device.type == 'cpu': x = x.permute(0,1,3,4,2).contiguous().permute(0,1,4,2,3)
+    if x.device.type == 'cpu':
+        x = x.permute(0,1,3,4,2).contiguous()   # channels innermost
+        x = x.permute(0,1,4,2,3)
     return x.transpose(1,2)
 
 # %% ../../nbs/models/00_convnets.ipynb #4e74f63a
@@ -176,16 +182,18 @@ class FrozenConv(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         h,w    = ctx.size
-        weight = phase_weights(ctx.saved_tensors[0]).to(g).contiguous(memory_format=torch.channels_last_3d)
-        x = F.conv3d(F.pad(g, (1,2,1,2)), weight, padding=(1,0,0))
+        weight = phase_weights(ctx.saved_tensors[0]).to(g)
+        weight = weight.contiguous(memory_format=torch.channels_last_3d)
+        padded = F.pad(g, (1,2,1,2))
+        x = F.conv3d(padded, weight, padding=(1,0,0))
         x = x.unflatten(1, (2,2,-1)).permute(0,3,4,5,1,6,2)   # (N,C,T,H/2,2,W/2,2)
         x = x.flatten(5).flatten(3,4)
         return x[..., :h, :w], None, None
 
 def _is_first_on_cpu(conv, x):
     "Whether this is the first layer, on a CPU"
-    on_cpu = x.device.type == 'cpu'
-    return on_cpu and conv.in_channels == 3 and conv.kernel_size == (3,7,7) and conv.stride == (1,2,2)
+    if x.device.type != 'cpu' or conv.in_channels != 3: return False
+    return conv.kernel_size == (3,7,7) and conv.stride == (1,2,2)
 
 def _is_frozen(conv, x):
     "Whether a gradient is needed for the clips alone"
@@ -217,8 +225,9 @@ def conv_time(
     if first and tiles and not two: return folded(conv, x)
     if first and _is_frozen(conv, x): return FrozenConv.apply(x, conv.weight, conv.bias)
     if not two: return conv(x)
+    _,*in_space = conv.padding
     padded = F.pad(x, (0, 0, 0, 0, 1, 1))
-    return F.conv3d(padded, conv.weight, conv.bias, conv.stride, (0, *conv.padding[1:]))
+    return F.conv3d(padded, conv.weight, conv.bias, conv.stride, (0, *in_space))
 
 # %% ../../nbs/models/00_convnets.ipynb #771e63b6
 nets['ConvNet3D-BN'] = partial(ConvNet3D, norm='batch')
@@ -235,8 +244,10 @@ class FrameConv(nn.Module):
         norm:str='instance',   # Normalisation after each convolution: a name in `norms2d`
     ):
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(i, width, 3, padding=1) for i in (3, width, width))
-        self.norms = nn.ModuleList(norms2d[norm](width) for _ in range(3))
+        convs = [nn.Conv2d(i, width, 3, padding=1) for i in (3, width, width)]
+        norms = [norms2d[norm](width) for _ in range(3)]
+        self.convs = nn.ModuleList(convs)
+        self.norms = nn.ModuleList(norms)
 
     def forward(self, x):
         for conv,norm in zip(self.convs, self.norms):
@@ -250,7 +261,8 @@ def per_frame(
     x:Tensor,  # Clips, shape (N,T,C,H,W)
 )->Tensor:     # Shape (N,T,...)
     "Apply `f` to every frame of every clip"
-    return f(x.flatten(0,1)).unflatten(0, x.shape[:2])
+    frames = x.flatten(0,1)
+    return f(frames).unflatten(0, x.shape[:2])
 
 # %% ../../nbs/models/00_convnets.ipynb #819b8a2d
 @nets

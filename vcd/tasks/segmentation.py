@@ -10,6 +10,7 @@ __all__ = ['Sequences', 'segments', 'read_sequences', 'frame_energies', 'joined_
 # %% ../../nbs/tasks/00_segmentation.ipynb #093ba6e7
 import functools
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ class Sequences:
     def __post_init__(self):
         if len(self.features) != len(self.labels):
             raise ValueError(f'{len(self.features)} sequences, but labels of {len(self.labels)}')
-        for i,(x,y) in enumerate(zip(self.features, self.labels)): self._check(i, x, y)
+        pairs = zip(self.features, self.labels)
+        for i,(x,y) in enumerate(pairs): self._check(i, x, y)
 
     def _check(self, i, x, y):
         n_classes = len(self.classes)
@@ -46,8 +48,10 @@ class Sequences:
             raise ValueError(f'sequence {i} has {x.shape[0]} features a frame, the first has {self.dim}')
         if y.ndim == 2 and y.shape[1] != n_classes:
             raise ValueError(f'sequence {i}: probabilities of {y.shape[1]} classes, but {n_classes} names')
-        if y.ndim == 1 and len(y) and not (0 <= y.min() and y.max() < n_classes):
-            raise ValueError(f'sequence {i}: labels run from {y.min()} to {y.max()}, but there are {n_classes} classes')
+        if y.ndim != 1 or not len(y): return
+        low,high = y.aminmax()
+        if low < 0 or high >= n_classes:
+            raise ValueError(f'sequence {i}: labels run from {low} to {high}, but there are {n_classes} classes')
 
     @property
     def dim(self): return self.features[0].shape[0]
@@ -72,15 +76,15 @@ def segments(
     if not len(y): return []
     changes = np.flatnonzero(np.diff(y))+1
     bounds  = [0, *changes.tolist(), len(y)]
-    return [(int(y[a]), a, b) for a,b in zip(bounds, bounds[1:])]
+    return [(int(y[a]), a, b) for a,b in pairwise(bounds)]
 
 # %% ../../nbs/tasks/00_segmentation.ipynb #2fcb7005
 def read_sequences(
-    root,         # The folder of one dataset: features/, groundTruth/, splits/, mapping.txt
-    split:int=1,  # Number of the split; 50Salads has 1 to 5
-    every:int=2,  # Take one of so many frames; 2 for 50Salads, 1 for GTEA and Breakfast
-    slack:int=16, # Frames by which features and labels of a video may differ; the longer is cut
-)->tuple:         # Train and test `Sequences`
+    root,          # The folder of one dataset: features/, groundTruth/, splits/, mapping.txt
+    split:int=1,   # Number of the split; 50Salads has 1 to 5
+    every:int=2,   # Take one of so many frames; 2 for 50Salads, 1 for GTEA and Breakfast
+    slack:int=16,  # Frames by which features and labels of a video may differ; the longer is cut
+)->tuple:          # Train and test `Sequences`
     "Feature sequences in the folder that MS-TCN published"
     root = Path(root)
     if not root.is_dir():
@@ -93,7 +97,8 @@ def read_sequences(
     if both:
         raise ValueError(f'{root}/splits: {sorted(both)[0]} is in train and test of split {split}; get the list anew')
     meta = dict(dataset=root.name, split=split, every=every)
-    return tuple(_read_all(root, names, classes, every, slack, meta) for names in (train, test))
+    def read(names): return _read_all(root, names, classes, every, slack, meta)
+    return read(train), read(test)
 
 def _lines(path, remedy):
     "The lines of a text file that are not empty"
@@ -103,12 +108,15 @@ def _lines(path, remedy):
 
 def _mapping(path):
     "The names of the classes, by number"
-    rows  = [o.split(maxsplit=1) for o in _lines(path, "it needs a line '<number> <class>' for every class")]
-    valid = all(len(o) == 2 and o[0].isdecimal() for o in rows)
-    names = {int(o[0]): o[1] for o in rows} if valid else {}
-    if not names or len(names) != len(rows) or sorted(names) != [*range(len(rows))]:
+    lines = _lines(path, "it needs a line '<number> <class>' for every class")
+    names = {}
+    for line in lines:
+        number,_,name = line.partition(' ')
+        if number.isdecimal() and name: names[int(number)] = name.strip()
+    numbers = list(range(len(lines)))
+    if not lines or sorted(names) != numbers:
         raise ValueError(f"{path}: needs a line '<number> <class>' for every class, with numbers 0, 1, 2, …")
-    return [names[i] for i in range(len(rows))]
+    return [names[i] for i in numbers]
 
 # %% ../../nbs/tasks/00_segmentation.ipynb #92332016
 def _bundle(root, name):
@@ -116,7 +124,8 @@ def _bundle(root, name):
     path  = root/'splits'/name
     found = sorted(o.name for o in (root/'splits').glob('*.bundle'))
     there = ', '.join(found) or 'no bundle'
-    names = [Path(o).stem for o in _lines(path, f'there is {there}; choose another split')]
+    lines = _lines(path, f'there is {there}; choose another split')
+    names = [Path(o).stem for o in lines]
     if not names: raise ValueError(f'{path} names no video; get it anew')
     return names
 
@@ -126,12 +135,13 @@ def _read_all(root, names, classes, every, slack, meta):
     labels   = [_labels(root/'groundTruth'/f'{o}.txt', classes) for o in names]
     dim = features[0].shape[0]
     for i,(name,x,y) in enumerate(zip(names, features, labels)):
-        T = min(x.shape[1], len(y))
-        if max(x.shape[1], len(y))-T > slack:
-            raise ValueError(f'{root}: {name} has {x.shape[1]} frames of features but {len(y)} labels; '
+        D,frames = x.shape
+        T        = min(frames, len(y))
+        if max(frames, len(y))-T > slack:
+            raise ValueError(f'{root}: {name} has {frames} frames of features but {len(y)} labels; '
                              'both must be of the same video at the same rate (or raise `slack`)')
-        if x.shape[0] != dim:
-            raise ValueError(f'{root}/features/{name}.npy has {x.shape[0]} features a frame, '
+        if D != dim:
+            raise ValueError(f'{root}/features/{name}.npy has {D} features a frame, '
                              f'{names[0]}.npy has {dim}; get it anew')
         features[i] = x[:, :T:every].contiguous()
         labels[i]   = y[:T:every]
@@ -172,7 +182,9 @@ def _filters(dim, width=32, static=.25):
     first[:moving] -= first[:moving].mean(2, keepdim=True)   # no response to static input
     return _unit_filters(first), _unit_filters(second)
 
-def _unit_filters(w): return w/w.flatten(1).norm(dim=1).view(-1, 1, 1, 1, 1)
+def _unit_filters(w):
+    norms = w.flatten(1).norm(dim=1)
+    return w/norms.view(-1, 1, 1, 1, 1)
 
 def frame_energies(
     clip:Tensor,   # A clip (T,3,H,W) in [0,1]
@@ -181,7 +193,8 @@ def frame_energies(
 )->Tensor:         # (D,T)
     "Features of every frame and its neighbours, by a fixed random network"
     first,second = [w.to(clip.device) for w in _filters(dim)]
-    x = F.interpolate(clip, size=(side, side), mode='area').transpose(0, 1)[None]
+    x = F.interpolate(clip, size=(side, side), mode='area')
+    x = x.transpose(0, 1)[None]
     x = F.pad(x, (2,)*6, mode='replicate')
     h = F.conv3d(x, first, stride=(1, 2, 2)).square()
     h = F.pad(h, (1,)*6, mode='replicate')
@@ -190,45 +203,53 @@ def frame_energies(
 
 # %% ../../nbs/tasks/00_segmentation.ipynb #80e07c6c
 def joined_sequences(
-    clips:ClipSet,          # Clips of the actions
-    n:int=20,               # Sequences to make
-    classes=None,           # Names of the classes to use; None for all
-    actions:tuple=(6, 10),  # Fewest and most actions of a sequence
-    lengths:tuple=(12, 24), # Fewest and most frames of an action
-    dim:int=64,             # Features a frame; 0 for 8×8 pixels in colour
-    seed:int=0,             # Seed of everything that is drawn
+    clips:ClipSet,           # Clips of the actions
+    n:int=20,                # Sequences to make
+    classes=None,            # Names of the classes to use; None for all
+    actions:tuple=(6, 10),   # Fewest and most actions of a sequence
+    lengths:tuple=(12, 24),  # Fewest and most frames of an action
+    dim:int=64,              # Features a frame; 0 for 8×8 pixels in colour
+    seed:int=0,              # Seed of everything that is drawn
 )->Sequences:
     "Untrimmed sequences: stretches of clips of random classes, joined, as features of every frame"
     names = list(classes or clips.classes)
     if len(names) < 2: raise ValueError(f'{len(names)} class: a sequence needs two, or nothing ever changes')
-    if not 0 < lengths[0] <= lengths[1] <= clips.shape[0]:
+    fewest,most = lengths
+    if not 0 < fewest <= most <= clips.shape[0]:
         raise ValueError(f'lengths {lengths}: between 1 and the {clips.shape[0]} frames of a clip, the fewest first')
     members = [clips.of_class(o) for o in names]
     empty   = [o for o,idx in zip(names, members) if not len(idx)]
     if empty: raise ValueError(f'no clip of {", ".join(empty)}; name classes that have some')
-    features,labels = [],[]
+    features = []
+    labels   = []
     for i in range(n):
-        x,y = _joined(clips, members, actions, lengths, generator(seed, 'sequence', i))
+        gen = generator(seed, 'sequence', i)
+        x,y = _joined(clips, members, actions, lengths, gen)
         features.append(frame_energies(x, dim) if dim else _small_pixels(x))
         labels.append(y)
     return Sequences(features, labels, names, dict(dataset='joined', seed=seed))
 
-def _small_pixels(x): return F.interpolate(x, size=(8, 8), mode='area').flatten(1).T.contiguous()
+def _small_pixels(x):
+    small = F.interpolate(x, size=(8, 8), mode='area')
+    return small.flatten(1).T.contiguous()
 
 def _joined(clips, members, actions, lengths, gen):
     "The frames (T,3,H,W) and labels (T,) of one sequence"
     def draw(low, high): return int(torch.randint(low, high+1, (), generator=gen))
-    frames,labels = [],[]
+    frames = []
+    labels = []
     before = None
     for _ in range(draw(*actions)):
         if before is None: c = draw(0, len(members)-1)
         else:
             c = draw(0, len(members)-2)
             if c >= before: c += 1   # any class but the one before
+        idx    = members[c]
         length = draw(*lengths)
-        clip   = int(members[c][draw(0, len(members[c])-1)])
+        clip   = int(idx[draw(0, len(idx)-1)])
         start  = draw(0, clips.shape[0]-length)
-        frames.append(clips.clips([clip])[0, start:start+length])
+        whole  = clips.clips([clip])[0]
+        frames.append(whole[start:start+length])
         labels += [c]*length
         before = c
     return torch.cat(frames), torch.tensor(labels)
@@ -239,9 +260,12 @@ def standardised(
     *others,          # Sequences to change in the same way
 )->tuple:             # All of them
     "Features with mean 0 and standard deviation 1 over the training frames"
-    std,mean = torch.std_mean(torch.cat(train.features, 1), 1, keepdim=True)
-    scale = std.clamp_min(1e-6)
-    def change(s): return Sequences([(x-mean)/scale for x in s.features], s.labels, s.classes, s.meta)
+    frames   = torch.cat(train.features, 1)
+    std,mean = torch.std_mean(frames, 1, keepdim=True)
+    scale    = std.clamp_min(1e-6)
+    def change(s):
+        features = [(x-mean)/scale for x in s.features]
+        return Sequences(features, s.labels, s.classes, s.meta)
     return tuple(change(s) for s in (train, *others))
 
 # %% ../../nbs/tasks/00_segmentation.ipynb #46f98187
@@ -256,7 +280,8 @@ def edit_distance(
         row   = [i]
         for j,b in enumerate(q, 1):
             exchange = above[j-1] + (a != b)
-            row.append(min(above[j]+1, row[-1]+1, exchange))
+            shorter  = min(above[j], row[-1])
+            row.append(min(shorter+1, exchange))
     return row[-1]
 
 def edit_score(
@@ -265,9 +290,14 @@ def edit_score(
     ignore=(),  # Classes that do not count, such as a background
 )->float:
     "Similarity of the orders of segments, from 0 to 1"
-    p = [c for c,*_ in segments(predicted) if c not in ignore]
-    q = [c for c,*_ in segments(true) if c not in ignore]
-    return 1-edit_distance(p, q)/max(len(p), len(q), 1)
+    p = [c for c,*_ in _counted(predicted, ignore)]
+    q = [c for c,*_ in _counted(true, ignore)]
+    longest = max(len(p), len(q), 1)
+    return 1-edit_distance(p, q)/longest
+
+def _counted(labels, ignore):
+    "The segments of the classes that count"
+    return [o for o in segments(labels) if o[0] not in ignore]
 
 # %% ../../nbs/tasks/00_segmentation.ipynb #fe2f4f0a
 def overlap_counts(
@@ -277,8 +307,8 @@ def overlap_counts(
     ignore=(),  # Classes that do not count
 )->tuple:       # True positives, false positives, false negatives
     "Predicted segments that match a true one; each true one is matched once, by the first in time"
-    p = [o for o in segments(predicted) if o[0] not in ignore]
-    q = [o for o in segments(true) if o[0] not in ignore]
+    p = _counted(predicted, ignore)
+    q = _counted(true, ignore)
     if not p or not q: return 0, len(p), len(q)
     matched = set()
     for row in _overlaps(p, q):
@@ -291,7 +321,8 @@ def _overlaps(p, q):
     "Intersection over union (len(p),len(q)) of segments (class, first, after the last); 0 for different classes"
     class_p,first_p,end_p = np.array(p).T[:, :, None]
     class_q,first_q,end_q = np.array(q).T[:, None]
-    both  = (np.minimum(end_p, end_q)-np.maximum(first_p, first_q)).clip(0)
+    both  = np.minimum(end_p, end_q)-np.maximum(first_p, first_q)
+    both  = both.clip(0)
     union = np.maximum(end_p, end_q)-np.minimum(first_p, first_q)   # for segments that overlap
     return both/union*(class_p == class_q)
 
@@ -302,17 +333,18 @@ def segmentation_scores(
     ignore=(),       # Classes that edit and F1 leave out
 )->dict:             # accuracy, edit, f1_10, f1_25, f1_50: fractions
     "The metrics of the task over some videos"
-    if len(predicted) != len(true) or any(len(p) != len(q) for p,q in zip(predicted, true)):
+    lengths = [len(o) for o in true]
+    if [len(o) for o in predicted] != lengths:
         raise ValueError('predictions and truths differ in number or length')
-    pairs  = [(np.asarray(p), np.asarray(q)) for p,q in zip(predicted, true)]
+    pairs  = list(zip(map(np.asarray, predicted), map(np.asarray, true)))
     right  = sum(int((p == q).sum()) for p,q in pairs)
-    frames = sum(len(q) for _,q in pairs)
-    edit   = np.mean([edit_score(p, q, ignore) for p,q in pairs])
-    scores = dict(accuracy=right/frames, edit=float(edit))
+    edits  = [edit_score(p, q, ignore) for p,q in pairs]
+    scores = dict(accuracy=right/sum(lengths), edit=float(np.mean(edits)))
     for k in (10, 25, 50):
         counts   = [overlap_counts(p, q, k/100, ignore) for p,q in pairs]
         tp,fp,fn = np.sum(counts, 0).tolist()
-        scores[f'f1_{k}'] = 2*tp/max(1, 2*tp+fp+fn)
+        both     = 2*tp+fp+fn   # predicted and true segments
+        scores[f'f1_{k}'] = 2*tp/max(1, both)
     return scores
 
 # %% ../../nbs/tasks/00_segmentation.ipynb #4ab7053a
@@ -337,18 +369,19 @@ class DilatedLayer(nn.Module):
 class MSTCN(nn.Module):
     "Stages of dilated convolutions over time"
     def __init__(self,
-        dim:int,          # Features a frame
-        n_classes:int,    # Classes
-        stages:int=4,     # Stages; each after the first sees the probabilities of the one before
-        layers:int=10,    # Layers of a stage, with dilations 1, 2, 4, …
-        width:int=64,     # Channels
-        dropout:float=.5, # Dropout of every layer
+        dim:int,           # Features a frame
+        n_classes:int,     # Classes
+        stages:int=4,      # Stages; each after the first sees the probabilities of the one before
+        layers:int=10,     # Layers of a stage, with dilations 1, 2, 4, …
+        width:int=64,      # Channels
+        dropout:float=.5,  # Dropout of every layer
     ):
         super().__init__()
         def stack(): return nn.ModuleList(DilatedLayer(width, 2**j, dropout) for j in range(layers))
-        self.into = nn.ModuleList(nn.Conv1d(n_classes if i else dim, width, 1) for i in range(stages))
-        self.body = nn.ModuleList(stack() for _ in range(stages))
-        self.head = nn.ModuleList(nn.Conv1d(width, n_classes, 1) for _ in range(stages))
+        inputs = [dim] + [n_classes]*(stages-1)   # channels that each stage sees
+        self.into = nn.ModuleList(nn.Conv1d(o, width, 1) for o in inputs)
+        self.body = nn.ModuleList(stack() for _ in inputs)
+        self.head = nn.ModuleList(nn.Conv1d(width, n_classes, 1) for _ in inputs)
 
     def forward(self, x, mask, seen=None):
         "Logits (stages,B,n_classes,T) of features (B,D,T) with `mask` (B,T); activations are appended to `seen`"
@@ -375,11 +408,16 @@ def padded(
     xs = [sequences.features[i].T for i in idx]
     ys = [_probabilities(sequences.labels[i], n_classes) for i in idx]
     lengths = torch.tensor([len(x) for x in xs])
-    mask    = torch.arange(int(lengths.max())) < lengths[:, None]
-    def pad(rows): return nn.utils.rnn.pad_sequence(rows, batch_first=True).transpose(1, 2).to(device)
+    places  = torch.arange(int(lengths.max()))
+    mask    = places < lengths[:, None]
+    def pad(rows):
+        batch = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return batch.transpose(1, 2).to(device)
     return pad(xs), pad(ys), mask.to(device)
 
-def _probabilities(y, n_classes): return (y if y.ndim == 2 else F.one_hot(y, n_classes)).float()
+def _probabilities(y, n_classes):
+    rows = y if y.ndim == 2 else F.one_hot(y, n_classes)
+    return rows.float()
 
 # %% ../../nbs/tasks/00_segmentation.ipynb #f99e2640
 def segment_loss(
@@ -392,8 +430,10 @@ def segment_loss(
     "Cross-entropy of every frame and truncated mean squared change, summed over the stages"
     n = mask.sum()
     logp   = logits.log_softmax(2)
-    ce     = -((logp*y).sum(2)*mask).sum()/n
-    change = (logp[..., 1:]-logp[..., :-1].detach()).abs().clamp(max=tau)
+    fits   = (logp*y).sum(2)*mask
+    ce     = -fits.sum()/n
+    change = logp[..., 1:]-logp[..., :-1].detach()
+    change = change.abs().clamp(max=tau)
     change = change.square()*mask[:, None, 1:]
     return ce + smooth*change.sum()/(n*logits.shape[2])
 
@@ -438,17 +478,22 @@ def build_segmenter(
 
 def _train_one(train, seed, recipe, device):
     "A network trained from scratch"
+    schedule = schedules[recipe.schedule]
+    enough   = min(recipe.batch, len(train))
     with seeded(seed, 'segmenter'):
-        net = build_segmenter(recipe, train.dim, len(train.classes)).to(device).train()
+        net = build_segmenter(recipe, train.dim, len(train.classes))
+        net = net.to(device).train()
         net.history = []
         opt   = torch.optim.Adam(net.parameters(), recipe.lr)
         order = []   # indices that are still to come
         for i in progress(range(recipe.steps), f'segmenter {seed}'):
-            if len(order) < min(recipe.batch, len(train)): order += torch.randperm(len(train)).tolist()
-            idx,order = order[:recipe.batch],order[recipe.batch:]
-            opt.param_groups[0]['lr'] = recipe.lr*schedules[recipe.schedule](i/recipe.steps)
+            if len(order) < enough: order += torch.randperm(len(train)).tolist()
+            idx   = order[:recipe.batch]
+            order = order[recipe.batch:]
+            opt.param_groups[0]['lr'] = recipe.lr*schedule(i/recipe.steps)
             x,y,mask = padded(train, idx, device)
-            loss = segment_loss(net(x, mask), y, mask, recipe.smooth, recipe.tau)
+            logits   = net(x, mask)
+            loss     = segment_loss(logits, y, mask, recipe.smooth, recipe.tau)
             if not loss.isfinite():
                 raise FloatingPointError(f'training diverged at step {i}; try a lower lr than {recipe.lr:g}')
             opt.zero_grad()
@@ -495,5 +540,6 @@ def segment_bars(
     axs[-1, 0].set_xlabel('frame')
     used    = sorted(used)
     patches = [mpl.patches.Patch(color=cmap(c % 20)) for c in used]
-    fig.legend(patches, [plain_text(classes[c]) for c in used], loc='outside right center', fontsize=6, frameon=False)
+    names   = [plain_text(classes[c]) for c in used]
+    fig.legend(patches, names, loc='outside right center', fontsize=6, frameon=False)
     return fig
