@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['one_line', 'explain', 'Failure', 'wrong_call', 'as_options', 'run_to_code', 'parameter_comments', 'click_parameters',
            'split_extras', 'Report', 'aligned', 'CommandHelp', 'Command', 'Commands', 'cli', 'command', 'main', 'Size',
-           'Count', 'Words', 'Seeds', 'Device', 'Age', 'registries', 'known_names', 'Name', 'check_output', 'load_set']
+           'Count', 'Words', 'Pattern', 'Seeds', 'Device', 'Age', 'registries', 'known_names', 'Name', 'check_output',
+           'load_set']
 
-# %% ../../nbs/dev/04_cli.ipynb #651564eb
+# %% ../../nbs/dev/04_cli.ipynb #3910ed04
 import contextlib, csv, importlib, inspect, json, os, re, sys, traceback, warnings, zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from click.shell_completion import CompletionItem
 
 import vcd
 
-# %% ../../nbs/dev/04_cli.ipynb #14e7adec
+# %% ../../nbs/dev/04_cli.ipynb #c28d6762
 def one_line(
     text,  # Text, or an exception
 )->str:
@@ -38,7 +39,7 @@ def explain(
     if isinstance(error, KeyError): is_plain = ' ' in said   # a sentence, and not a key
     return said if said and is_plain else f'{type(error).__name__}: {said}'.rstrip(': ')
 
-# %% ../../nbs/dev/04_cli.ipynb #a97f9bcd
+# %% ../../nbs/dev/04_cli.ipynb #13c34fea
 class Failure(click.ClickException):
     "The work failed: exit code 1"
     def __init__(self,
@@ -54,7 +55,7 @@ def wrong_call():
     try: yield
     except (KeyError, TypeError, ValueError, OSError) as e: raise click.UsageError(explain(e)) from e
 
-# %% ../../nbs/dev/04_cli.ipynb #87bcd28d
+# %% ../../nbs/dev/04_cli.ipynb #43d37fe7
 def as_options(
     text:str,  # A message of the library
     names,     # Names of the options of the command
@@ -68,7 +69,7 @@ def as_options(
         text   = re.sub(rf'\b{name}=', option, text)
     return text
 
-# %% ../../nbs/dev/04_cli.ipynb #d7e2131a
+# %% ../../nbs/dev/04_cli.ipynb #6afc37c5
 def run_to_code(
     run,  # Function without arguments; it may return an exit code
 )->int:   # 0 done, 1 failed, 2 wrong call, 130 stopped
@@ -89,11 +90,15 @@ def run_to_code(
         _complain('vcd', 'nobody answered, so nothing was done' if no_answer else 'stopped')
         return 1 if no_answer else 130
 
-def _option_names(ctx): return [o.name for o in ctx.command.params] if ctx else []
+def _option_names(ctx):
+    "The names that a message may say as options"
+    if not ctx: return []
+    shared = getattr(ctx.command, 'shared', ())
+    return [o.name for o in ctx.command.params if o.name not in shared]
 
 def _complain(name, message): click.echo(f'{name}: {one_line(message)}', err=True)
 
-# %% ../../nbs/dev/04_cli.ipynb #b127b225
+# %% ../../nbs/dev/04_cli.ipynb #286a3518
 def parameter_comments(
     function,  # A function with each parameter on a line of its own
 )->dict:       # Name to comment
@@ -119,7 +124,7 @@ def _click_parameter(p, comment):
     if p.default is False: return click.Option([name, p.name], is_flag=True, help=comment)
     return click.Option([name, p.name], type=kind, default=p.default, show_default=p.default is not None, help=comment)
 
-# %% ../../nbs/dev/04_cli.ipynb #f0fa3247
+# %% ../../nbs/dev/04_cli.ipynb #e6a8bb7f
 def split_extras(
     words:list,  # Words of a call
     known,       # Options that click knows: '--seed', …
@@ -140,7 +145,7 @@ def split_extras(
         extra[name[2:].replace('-', '_')] = text
     return rest, extra
 
-# %% ../../nbs/dev/04_cli.ipynb #590115c3
+# %% ../../nbs/dev/04_cli.ipynb #acaa8c15
 @dataclass
 class Report:
     "The result of a command"
@@ -183,7 +188,7 @@ def _common_options():
     yield _flag('-q', '--quiet', help='No progress on stderr')
     yield _flag('--debug', help='Show where an error was raised')
 
-# %% ../../nbs/dev/04_cli.ipynb #166722f0
+# %% ../../nbs/dev/04_cli.ipynb #afb4d29f
 class CommandHelp(click.Command):
     "A command of a function, with the help that its comments and its examples make"
     def __init__(self,
@@ -193,6 +198,7 @@ class CommandHelp(click.Command):
         params=(),      # Further options
         more=None,      # Function of the call's words: title and (option, text) of options that click does not know
         usage='',       # Arguments as the help shows them; '' for their names
+        shared=(),      # Names of options that options which click does not know may have, too
     ):
         super().__init__(name, dict(help_option_names=['-h', '--help']), params=[*click_parameters(function), *params],
                          help=function.__doc__, short_help=function.__doc__)
@@ -200,6 +206,7 @@ class CommandHelp(click.Command):
         self.examples = examples.strip().splitlines()
         self.more     = more
         self.usage    = usage
+        self.shared   = shared
 
     def collect_usage_pieces(self, ctx):
         return ['[OPTIONS]', self.usage] if self.usage else super().collect_usage_pieces(ctx)
@@ -219,7 +226,7 @@ class CommandHelp(click.Command):
         with formatter.section('Examples'):
             for o in self.examples: formatter.write(f'  {o}\n')
 
-# %% ../../nbs/dev/04_cli.ipynb #6c2b3fa7
+# %% ../../nbs/dev/04_cli.ipynb #38c4a1b4
 class Command(CommandHelp):
     "A command that runs a function, which returns a `Report`, and prints that"
     def __init__(self,
@@ -271,7 +278,7 @@ def _print_report(report, as_json):
     from vcd.run import as_json as to_json
     click.echo(to_json(report.data))
 
-# %% ../../nbs/dev/04_cli.ipynb #708c2510
+# %% ../../nbs/dev/04_cli.ipynb #76c78c2c
 class Commands(click.Group):
     "The commands of several pages"
     def __init__(self, *args, pages=(), **kw):
@@ -298,7 +305,7 @@ class Commands(click.Group):
 
 _order = 'condense evaluate info show export dedup datasets download sweep test cache'.split()
 
-# %% ../../nbs/dev/04_cli.ipynb #0d4d563e
+# %% ../../nbs/dev/04_cli.ipynb #d794404e
 @click.group('vcd', cls=Commands, pages=['vcd.dev.cli_sets', 'vcd.dev.cli_files'], invoke_without_command=True,
              context_settings=dict(help_option_names=['-h', '--help']),
              epilog='Tab completion: eval "$(_VCD_COMPLETE=bash_source vcd)"')
@@ -325,7 +332,7 @@ def main(
     "The console command `vcd`"
     return cli.main(argv, standalone_mode=False)
 
-# %% ../../nbs/dev/04_cli.ipynb #40133c29
+# %% ../../nbs/dev/04_cli.ipynb #96ccd044
 class Size(click.ParamType):
     "A number of bytes: 2MB, 500kB, 2MiB, 2000000"
     name = 'size'
@@ -346,6 +353,14 @@ class Words(click.ParamType):
         if not isinstance(value, str): return value
         found = [o for o in next(csv.reader([value], skipinitialspace=True), []) if o]
         return found or self.fail('it names nothing', param, ctx)
+
+class Pattern(click.ParamType):
+    "A regular expression"
+    name = 'regex'
+    def convert(self, value, param, ctx):
+        try: re.compile(value)
+        except re.error as e: self.fail(f"'{value}' is no regular expression ({e})", param, ctx)
+        return value
 
 class Seeds(click.ParamType):
     "A number of seeds, or seeds with commas between"
@@ -378,7 +393,7 @@ class Age(click.ParamType):
         if not match: self.fail(f"'{value}' is no age; write 90m, 12h, 30d or 2w", param, ctx)
         return float(match[1])*self.units[match[2]]
 
-# %% ../../nbs/dev/04_cli.ipynb #e0740c8e
+# %% ../../nbs/dev/04_cli.ipynb #d3bd39ec
 def registries()->dict:   # What a name stands for: the registry, or a sequence of names
     "Everything that has names on the command line"
     import vcd.all as every
@@ -416,7 +431,7 @@ def known_names()->dict:   # 'method', 'dataset', …: list of names
     with contextlib.suppress(OSError): write_json(_names_file(), dict(code=code, names=names))
     return names
 
-# %% ../../nbs/dev/04_cli.ipynb #fcbf71e3
+# %% ../../nbs/dev/04_cli.ipynb #47f72263
 class Name(click.ParamType):
     "A name in a registry"
     def __init__(self,
@@ -436,7 +451,7 @@ class Name(click.ParamType):
     def shell_complete(self, ctx, param, incomplete):
         return [CompletionItem(o) for o in known_names()[self.name] if o.startswith(incomplete)]
 
-# %% ../../nbs/dev/04_cli.ipynb #60209465
+# %% ../../nbs/dev/04_cli.ipynb #743058af
 def check_output(
     path,         # File to write
     force=False,  # May it replace an existing one?
@@ -450,7 +465,7 @@ def check_output(
     if not os.access(parent, os.W_OK): raise click.UsageError(f'{out} cannot be written: {parent} is read-only')
     return out
 
-# %% ../../nbs/dev/04_cli.ipynb #1a5c7c6f
+# %% ../../nbs/dev/04_cli.ipynb #8e6f38e6
 def load_set(
     place:str,  # A file, or an address such as hf://user/repo
 ):              # A ClipSet
@@ -462,7 +477,7 @@ def load_set(
     from vcd.all import load
     return load(place)
 
-# %% ../../nbs/dev/04_cli.ipynb #308a5991
+# %% ../../nbs/dev/04_cli.ipynb #0db0a11d
 def _passed_on(name, module, summary):
     "A command whose words are read by the function `main` of a module"
     def run(words): click.get_current_context().exit(importlib.import_module(module).main(list(words)))

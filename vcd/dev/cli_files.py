@@ -7,7 +7,7 @@ __all__ = ['bytes_by_part', 'changed_hyperparameters', 'set_facts', 'set_text', 
            'show_command', 'format_parameters', 'export_command', 'read_clips_of', 'dedup_command', 'datasets_command',
            'download_command', 'Entry', 'cache_entries', 'remove_entry', 'age_text', 'cache_command']
 
-# %% ../../nbs/dev/06_cli_files.ipynb #e832b448
+# %% ../../nbs/dev/06_cli_files.ipynb #a5502ffb
 import contextlib, math, shutil, time, warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from .cli import (Age, Count, Device, Name, Report, Words, aligned, check_output
                          wrong_call)
 from .cli_sets import all_comments, option_rows, read_options, signature_parameters, word_after
 
-# %% ../../nbs/dev/06_cli_files.ipynb #a9653ada
+# %% ../../nbs/dev/06_cli_files.ipynb #673927f1
 def bytes_by_part(
     small,      # A ClipSet
     total:int,  # Bytes of its file
@@ -42,7 +42,7 @@ def changed_hyperparameters(
     known = copied(hyperparameters(making.method)) if making.method in methods else {}
     return {k: v for k,v in making.params.items() if k not in known or known[k] != v}
 
-# %% ../../nbs/dev/06_cli_files.ipynb #d3b70730
+# %% ../../nbs/dev/06_cli_files.ipynb #9fe58984
 def set_facts(
     small,      # A ClipSet
     total:int,  # Bytes of its file
@@ -58,7 +58,7 @@ def set_facts(
     made  = making.to_json() | dict(changed=changed_hyperparameters(making))
     return content | costs | dict(making=made, training=small.meta.training.to_json(), source=source.to_json())
 
-# %% ../../nbs/dev/06_cli_files.ipynb #beaddbe5
+# %% ../../nbs/dev/06_cli_files.ipynb #90c6440c
 def _listed(counts, most=12):
     "Classes with their numbers of clips"
     numbers = set(counts.values())
@@ -86,7 +86,7 @@ def _seconds(making):
 
 
 
-# %% ../../nbs/dev/06_cli_files.ipynb #cde8dc65
+# %% ../../nbs/dev/06_cli_files.ipynb #e1dde313
 _shown_reading = 'frames size sampling interval seed per_class group share'.split()
 
 def set_text(
@@ -118,7 +118,7 @@ def set_text(
         'note':   source.get('note'),
         'skipped': f"{len(source['skipped'])} files that could not be read" if source.get('skipped') else None})
 
-# %% ../../nbs/dev/06_cli_files.ipynb #f43aa751
+# %% ../../nbs/dev/06_cli_files.ipynb #d1e3869d
 @command('info', '''
 vcd info small.safetensors
 vcd info hf://user/repo
@@ -134,7 +134,7 @@ def info_command(
     facts = set_facts(small, path.stat().st_size if path.is_file() else file_bytes(small))
     return Report(facts, set_text(facts, set))
 
-# %% ../../nbs/dev/06_cli_files.ipynb #6bf90bb4
+# %% ../../nbs/dev/06_cli_files.ipynb #c7b75116
 def tiled(
     clips,      # Clips in [0,1], shape (N,T,3,H,W)
     cols:int,   # Clips in a row
@@ -150,7 +150,7 @@ def tiled(
     h,w = rows*(H+gap),cols*(W+gap)
     return grid.reshape(T, C, h, w)[..., :h-gap, :w-gap]
 
-# %% ../../nbs/dev/06_cli_files.ipynb #8744684a
+# %% ../../nbs/dev/06_cli_files.ipynb #8fd26cff
 def chosen_clips(
     small,           # A ClipSet
     classes,         # Names of classes; None for all
@@ -187,21 +187,21 @@ def _write_mp4(clips, names, path, fps, width):
 
 _pictures = {'.png': _write_strips, '.gif': _write_gif, '.mp4': _write_mp4}
 
-# %% ../../nbs/dev/06_cli_files.ipynb #036f3c29
+# %% ../../nbs/dev/06_cli_files.ipynb #131269d8
 @command('show', '''
 vcd show small.safetensors small.png
 vcd show small.safetensors small.gif --classes run,walk --per-class 4
 vcd show small.safetensors small.mp4 --fps 12 --force
 ''')
 def show_command(
-    set:str,                   # A saved set: a file, or hf://user/repo
-    out:str,                   # The picture to write; its ending says which: .png strips, .gif or .mp4 a moving grid
-    classes:Words()=None,      # Some of the classes, with commas between  [default: all]
-    per_class:Count()=1,       # Clips of each class
-    most:Count()=24,           # Clips in all
+    set:str,               # A saved set: a file, or hf://user/repo
+    out:str,               # The picture to write; its ending says which: .png strips, .gif or .mp4 a moving grid
+    classes:Words()=None,  # Some of the classes, with commas between  [default: all]
+    per_class:Count()=1,   # Clips of each class
+    most:Count()=24,       # Clips in all
     fps:click.FloatRange(0, 100, min_open=True)=8.,  # Frames per second
-    width:Count()=576,         # Width of the picture in pixels, more or less
-    force=False,               # Replace OUT if it exists
+    width:Count()=576,     # Width of the picture in pixels, more or less
+    force=False,           # Replace OUT if it exists
 )->Report:
     "Draw some clips of a set: film strips, or a grid that moves."
     from vcd.run import atomic
@@ -215,7 +215,7 @@ def show_command(
     return Report(dict(out=path, clips=idx, classes=names), f"{path}: {len(idx)} of {len(small)} clips: "
                                                             f"{', '.join(dict.fromkeys(names))}")
 
-# %% ../../nbs/dev/06_cli_files.ipynb #cc528daa
+# %% ../../nbs/dev/06_cli_files.ipynb #1f11da4e
 def format_parameters(
     to:str,  # A name in `exporters`
 )->dict:     # Name to `Parameter`
@@ -255,7 +255,7 @@ def export_command(
     files = files_below(path)
     return Report(dict(out=path, format=to, files=files), f'{path}: {len(files)} files, {files[0]} …')
 
-# %% ../../nbs/dev/06_cli_files.ipynb #9cc2d29c
+# %% ../../nbs/dev/06_cli_files.ipynb #3a959a88
 def read_clips_of(
     place:str,   # FOLDER of class/clip.mp4, or a saved set
     **reading,   # How a folder is read: frames, size, workers
@@ -279,14 +279,14 @@ vcd dedup my_videos single.safetensors --size 112
 vcd dedup small.safetensors --threshold .2 --json
 ''', usage='FOLDER_OR_SET [OUT]')
 def dedup_command(
-    *paths:str,               # FOLDER of class/clip.mp4 or a saved set; and OUT, a file for the set without duplicates
-    threshold:click.FloatRange(0, .5, max_open=True)=.1, # Largest distance: .1 is a copy, .2 also a cropped one
-    mirrors=False,            # Find mirrored clips, too
-    frames:Count()=8,         # Frames of a clip that are read from a folder
-    size:Count()=64,          # Height and width at which a folder is read, in pixels
-    workers:Count()=None,     # Processes that read videos  [default: one a core]
-    device:Device()='auto',        # Device to run on: auto, cpu, cuda
-    force=False,              # Replace OUT if it exists
+    *paths:str,              # FOLDER of class/clip.mp4 or a saved set; and OUT, a file for the set without duplicates
+    threshold:click.FloatRange(0, .5, max_open=True)=.1,  # Largest distance: .1 is a copy, .2 also a cropped one
+    mirrors=False,           # Find mirrored clips, too
+    frames:Count()=8,        # Frames of a clip that are read from a folder
+    size:Count()=64,         # Height and width at which a folder is read, in pixels
+    workers:Count()=None,    # Processes that read videos  [default: one a core]
+    device:Device()='auto',  # Device to run on: auto, cpu, cuda
+    force=False,             # Replace OUT if it exists
 )->Report:
     "Find clips that show nearly the same, and keep one of each."
     from vcd.selection.duplicates import dedup, duplicates
@@ -307,7 +307,7 @@ def dedup_command(
         said  += f'; {out} keeps {len(kept)}'
     return Report(facts, '\n'.join([*lines, said]))
 
-# %% ../../nbs/dev/06_cli_files.ipynb #4acb9804
+# %% ../../nbs/dev/06_cli_files.ipynb #540c883f
 @command('datasets', '''
 vcd datasets
 vcd datasets --json | jq ".[].folder"''')
@@ -337,7 +337,7 @@ def _dataset_line(row):
     classes = f"{row['classes']:>4} classes" if row['classes'] else ' '*12
     return f"{row['name']:12}{classes}  {row['folder'] or row['get']}"
 
-# %% ../../nbs/dev/06_cli_files.ipynb #48169a66
+# %% ../../nbs/dev/06_cli_files.ipynb #e368f683
 @command('download', '''
 vcd download ucf101
 vcd download kinetics400 --parts val --root /data/k400''')
@@ -352,7 +352,7 @@ def download_command(
     folder = download(name, root, parts, keep=keep)
     return Report(dict(name=name, folder=folder), f'{name} is in {folder}')
 
-# %% ../../nbs/dev/06_cli_files.ipynb #54470494
+# %% ../../nbs/dev/06_cli_files.ipynb #bd409a6f
 _kinds = dict(clips='clips/*', memo='memo/*', shapes='data/shapes-*', latents='latents-*', data='data/*',
               weights='weights/*')
 _fetched = 'data', 'weights'   # Kinds that are downloaded
@@ -387,7 +387,7 @@ def _entry(path, kind):
     used  = max((max(o.st_mtime, o.st_atime) for o in stats), default=path.stat().st_mtime)
     return Entry(path, kind, sum(o.st_size for o in stats), used)
 
-# %% ../../nbs/dev/06_cli_files.ipynb #cea95d98
+# %% ../../nbs/dev/06_cli_files.ipynb #fa26224c
 def remove_entry(
     entry:Entry,  # From `cache_entries`
 )->bool:          # False if another process has its lock
@@ -409,7 +409,7 @@ def age_text(
     unit = next(k for k in 'dhm' if seconds >= Age.units[k] or k == 'm')
     return f'{seconds/Age.units[unit]:.0f} {unit}'
 
-# %% ../../nbs/dev/06_cli_files.ipynb #eecd3739
+# %% ../../nbs/dev/06_cli_files.ipynb #274816d0
 def _entry_facts(o): return dict(kind=o.kind, name=o.path.name, path=o.path, bytes=o.bytes, age=time.time()-o.used)
 
 def _cache_text(folder, facts):

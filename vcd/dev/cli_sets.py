@@ -8,17 +8,17 @@ __all__ = ['all_comments', 'method_parameters', 'signature_parameters', 'read_hy
            'condensed_text', 'condense_command', 'reading_of', 'is_source', 'read_tests', 'evaluated_facts',
            'evaluated_text', 'evaluate_command']
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #cded78b5
+# %% ../../nbs/dev/05_cli_sets.ipynb #8e9676e9
 import dataclasses, inspect, shlex, statistics, sys, warnings
 from functools import partial
 from pathlib import Path
 
 import click
 
-from .cli import (Count, Device, Name, Report, Seeds, Size, Words, aligned, check_output, command, load_set,
-                         parameter_comments, wrong_call)
+from .cli import (Count, Device, Name, Pattern, Report, Seeds, Size, Words, aligned, check_output, command,
+                         load_set, parameter_comments, wrong_call)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #3a7c18cb
+# %% ../../nbs/dev/05_cli_sets.ipynb #e29928fa
 def all_comments(
     o,  # A function, a variant of one made by `partial`, or a class of settings
 )->dict:
@@ -33,7 +33,7 @@ def all_comments(
     owner = getattr(sys.modules[below.__module__], name) if dot else below
     return all_comments(owner) | parameter_comments(o)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #9309d887
+# %% ../../nbs/dev/05_cli_sets.ipynb #66c0261b
 def method_parameters(
     method:str,  # A name in `methods`
 )->dict:         # Name to `Parameter`
@@ -62,7 +62,7 @@ def _type_text(p):
     text = kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
     return f'{text} | None' if p.default is None else text
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #36c7ec04
+# %% ../../nbs/dev/05_cli_sets.ipynb #44084e13
 _prefix = 'method.'
 
 def read_hyperparameters(
@@ -83,7 +83,7 @@ def read_options(
     from vcd.dev.sweep import read_value
     return {k: read_value(text, known[k]) for k,text in texts.items()}
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #b9f977fb
+# %% ../../nbs/dev/05_cli_sets.ipynb #a2e083b3
 def option_rows(
     parameters:dict,  # Name to `Parameter`
     prefixed=(),      # Names that have to be written with the prefix
@@ -109,7 +109,7 @@ def _help_of_method(words):
     with wrong_call(): found = method_parameters(method)
     return f'Hyperparameters of {method}', option_rows(found, inspect.signature(condense_command).parameters)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #1dbd5f33
+# %% ../../nbs/dev/05_cli_sets.ipynb #5e5feb5f
 def names_digest(
     clips,  # A ClipSet
 )->str:     # Ten characters
@@ -140,7 +140,7 @@ def read_source(
     whole, = datasets[dataset](folder, share=0, whole=True, **reading)
     return with_digest(whole), None
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #dd4dcd67
+# %% ../../nbs/dev/05_cli_sets.ipynb #40a37587
 def choose_method(
     method,      # A name in `methods`; None to have the best set planned that fits `bytes`
     bytes,       # Size of the file; None where the method has no such budget
@@ -162,7 +162,7 @@ def choose_method(
     found = dict(method=method, bytes=bytes, vpc=vpc, preset=preset, **options)
     return {k: v for k,v in found.items() if v is not None or k in hyperparameters(name)}
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #1d2431dd
+# %% ../../nbs/dev/05_cli_sets.ipynb #698e22d5
 def _places(paths, dataset):
     "The folder to read and the file to write; the folder is None for a dataset in its own place"
     if not paths: raise click.UsageError('give the file to write')
@@ -173,7 +173,7 @@ def _places(paths, dataset):
     if folder and not folder.is_dir(): raise click.UsageError(f'{folder}: no such folder')
     return folder, out
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #5b379d55
+# %% ../../nbs/dev/05_cli_sets.ipynb #830767c5
 def condensed_facts(
     small,      # The condensed set
     train,      # The set that it was made from
@@ -214,36 +214,36 @@ def condensed_text(
     lines['held out'] = f"{len(held)} clips; test on them: {again}" if held else 'nothing: all clips were condensed'
     return aligned(lines)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #b454a4c8
+# %% ../../nbs/dev/05_cli_sets.ipynb #52553c2f
 @command('condense', '''
 vcd condense my_videos small.safetensors --bytes 2MB
 vcd condense my_videos small.safetensors --method dm --vpc 5 --steps 1000
 vcd condense --dataset ucf101 small.safetensors --method herding --vpc 10
 vcd condense --method dm --help
-''', more=_help_of_method, usage='[FOLDER] OUT')
+''', more=_help_of_method, usage='[FOLDER] OUT', shared=('frames', 'size'))
 def condense_command(
-    *paths:str,                   # FOLDER of class/clip.mp4, and OUT: the file to write; with --dataset OUT suffices
-    bytes:Size()=None,            # Size of the file: 2MB, 500kB, 2MiB; without --method the best that fits is planned
-    method:Name('method')=None,   # How clips are condensed; with --help its hyperparameters are listed
-    vpc:Count()=None,   # Clips per class
-    preset:Name('preset')=None,   # Settings of the method for a dataset or protocol
-    seed:int=0,                   # Seed of all random draws
-    device:Device()='auto',            # Device to run on: auto, cpu, cuda
-    checkpoint:str=None,          # File to go on from after a stop, for methods that run long; it is kept
-    dataset:Name('dataset')=None, # A dataset in place of any FOLDER
-    split:str=None,               # Which split of the dataset, or draw of the held-out clips  [default: 1]
-    frames:Count()=None,   # Frames of a clip  [default: 16]
-    size:Count()=None,     # Height and width of a frame in pixels  [default: 112]
+    *paths:str,                    # FOLDER of class/clip.mp4, and OUT: the file to write; with --dataset OUT suffices
+    bytes:Size()=None,             # Size of the file: 2MB, 500kB, 2MiB; without --method the best that fits is planned
+    method:Name('method')=None,    # How clips are condensed; with --help its hyperparameters are listed
+    vpc:Count()=None,              # Clips per class
+    preset:Name('preset')=None,    # Settings of the method for a dataset or protocol
+    seed:int=0,                    # Seed of all random draws
+    device:Device()='auto',        # Device to run on: auto, cpu, cuda
+    checkpoint:str=None,           # File to go on from after a stop, for methods that run long; it is kept
+    dataset:Name('dataset')=None,  # A dataset in place of any FOLDER
+    split:str=None,                # Which split of the dataset, or draw of the held-out clips  [default: 1]
+    frames:Count()=None,           # Frames of a clip  [default: 16]
+    size:Count()=None,             # Height and width of a frame in pixels  [default: 112]
     sampling:Name('sampling')=None,  # Which frames of a video: uniform, interval, random, centre  [default: interval]
-    interval:Count()=None, # Frames from one to the next, where the sampling has an interval  [default: 4]
-    classes:Words()=None,         # Some of the classes, with commas between
-    per_class:Count()=None,# Clips of each class to choose from  [default: all]
-    group:str=None,               # Regular expression for what clips of one source video share in their names
-    share:click.FloatRange(0, 1, True, True)=None, # Share of each class to hold out  [default: .2]
-    workers:Count()=None,  # Processes that read videos  [default: one a core]
-    all=False,                    # Condense every clip, and hold out none
-    force=False,                  # Replace OUT if it exists
-    hyperparameters:dict=None,    # Hyperparameters of the method, as texts
+    interval:Count()=None,         # Frames from one to the next, where the sampling has an interval  [default: 4]
+    classes:Words()=None,          # Some of the classes, with commas between
+    per_class:Count()=None,        # Clips of each class to choose from  [default: all]
+    group:Pattern()=None,          # Regular expression for what clips of one source video share in their names
+    share:click.FloatRange(0, 1, True, True)=None,  # Share of each class to hold out  [default: .2]
+    workers:Count()=None,          # Processes that read videos  [default: one a core]
+    all=False,                     # Condense every clip, and hold out none
+    force=False,                   # Replace OUT if it exists
+    hyperparameters:dict=None,     # Hyperparameters of the method, as texts
 )->Report:
     "Condense a folder of videos, or a dataset, into one file."
     from vcd.all import condense
@@ -268,7 +268,7 @@ def _keeps_checkpoint(method):
 
 def _number(text): return int(text) if text and text.isdigit() else text
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #8a8f7bfb
+# %% ../../nbs/dev/05_cli_sets.ipynb #d7a1aed8
 _reading = 'frames size sampling interval seed reader damaged max_pixels per_class group share'.split()
 
 def reading_of(
@@ -290,7 +290,7 @@ def is_source(
     names = small.meta.clips.name
     return bool(names) and set(names) <= set(clips.meta.clips.name)
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #1d7e8dd3
+# %% ../../nbs/dev/05_cli_sets.ipynb #c545420c
 def read_tests(
     small,              # The set to evaluate
     test:str,           # A folder, the file or the address of a saved set, or a name in `datasets`
@@ -326,7 +326,7 @@ def _read_folder(small, path, everything, reading):
                   'its held-out part; --all tests on every clip of a folder that holds nothing else')
     return None, tests, f'the held-out part of {path}'
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #195a227f
+# %% ../../nbs/dev/05_cli_sets.ipynb #fb3c003c
 def evaluated_facts(
     rows:list,   # From `evaluate`
     test,        # The test set
@@ -355,22 +355,22 @@ def evaluated_text(
         'networks':   f"{n} × {facts['net']}, recipe {facts['recipe']}, {facts['seconds']:.0f} s",
         'training loss': None if loss is None else f"{loss:.3g}; {facts['learned']} of {n} networks learned the set"})
 
-# %% ../../nbs/dev/05_cli_sets.ipynb #ee820ff9
+# %% ../../nbs/dev/05_cli_sets.ipynb #b2763bb9
 @command('evaluate', '''
 vcd evaluate small.safetensors my_videos
 vcd evaluate small.safetensors ucf101 --net ConvNet3D --recipe cpu --seeds 3
 vcd evaluate small.safetensors other.safetensors --json | jq .top1
 ''')
 def evaluate_command(
-    set:str,                        # A saved set: a file, or hf://user/repo
-    test:str,                       # Folder that it was made from, a folder of test clips, a saved set, or a dataset
-    net:Name('net')='R2Plus1D',     # Network to train
+    set:str,                     # A saved set: a file, or hf://user/repo
+    test:str,                    # Folder that it was made from, a folder of test clips, a saved set, or a dataset
+    net:Name('net')='R2Plus1D',  # Network to train
     recipe:Name('recipe')='converged',  # How it is trained
-    seeds:Seeds()=None,             # How many networks, or their seeds: 3, or 0,1,2  [default: as the recipe has it]
-    device:Device()='auto',              # Device to run on: auto, cpu, cuda
-    all=False,                      # Test on all clips of a folder, not on the held-out part
-    workers:Count()=None, # Processes that read videos  [default: one a core]
-    checkpoint:str=None,            # File to go on from after a stop
+    seeds:Seeds()=None,          # How many networks, or their seeds: 3, or 0,1,2  [default: as the recipe has it]
+    device:Device()='auto',      # Device to run on: auto, cpu, cuda
+    all=False,                   # Test on all clips of a folder, not on the held-out part
+    workers:Count()=None,        # Processes that read videos  [default: one a core]
+    checkpoint:str=None,         # File to go on from after a stop
 )->Report:
     "Train networks on a set, and test them on clips that are not in it."
     from vcd.all import evaluate

@@ -6,9 +6,9 @@
 __all__ = ['tsgf_parts', 'labellings', 'ClipStats', 'clip_stats', 'slot_stats', 'bn_gap', 'BatchNormHooks', 'TSGFRecipe',
            'hard_labels', 'live_labels', 'soft_labels', 'frozen_labels', 'slots_of', 'frame_wise', 'pixel_range',
            'has_batchnorm', 'check_norms', 'check_teacher', 'check_given_teacher', 'check_tsgf', 'jittered',
-           'frame_masks', 'slot_weights', 'teacher_losses', 'slot_gradients', 'store_gradient', 'clamp_pixels',
-           'step_store', 'check_update', 'warn_of_range', 'slots_at_once', 'start_masks', 'tsgf_key', 'labelled_set',
-           'TSGF', 'tsgf']
+           'frame_masks', 'slot_weights', 'teacher_losses', 'slot_gradients', 'weighted_sum', 'store_gradient',
+           'clamp_pixels', 'step_store', 'check_update', 'warn_of_range', 'slots_at_once', 'start_masks', 'tsgf_key',
+           'labelled_set', 'TSGF', 'tsgf']
 
 # %% ../../nbs/methods/06_tsgf.ipynb #f0387f31
 import math
@@ -55,7 +55,8 @@ class ClipStats(torch.autograd.Function):
         slope  = g_var*(2/n)
         offset = g_mean/n-slope*mean
         ones   = [1]*(x.ndim-2)
-        slope,offset = (o.view(*o.shape, *ones) for o in (slope, offset))
+        slope  = slope.view(*slope.shape, *ones)
+        offset = offset.view(*offset.shape, *ones)
         return torch.addcmul(offset, slope, x).to(x.dtype)
 
 def clip_stats(
@@ -74,8 +75,10 @@ def slot_stats(
     frames = len(mean)//W.shape[1]   # 1 for 3D networks
     W = W.to(mean).repeat_interleave(frames, 1)/frames
     slot_mean = W@mean
-    between   = (mean-slot_mean[:, None]).square()
-    return slot_mean, W@var + torch.einsum('sn,snc->sc', W, between)
+    squares   = (mean-slot_mean[:, None]).square()
+    within    = W@var
+    between   = torch.einsum('sn,snc->sc', W, squares)
+    return slot_mean, within+between
 
 def bn_gap(
     stats:list,    # Mean and variance of each slot, each (S,c), for each layer
@@ -96,9 +99,12 @@ class BatchNormHooks:
     def __init__(self,
         net:nn.Module,  # Network to add the hooks to
     ):
-        self.layers = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self.layers = [m for m in net.modules() if _is_batchnorm(m)]
         self.stats  = [None]*len(self.layers)   # of the last forward pass
-        self.hooks  = [m.register_forward_pre_hook(self._hook(l)) for l,m in enumerate(self.layers)]
+        self.hooks  = []
+        for l,layer in enumerate(self.layers):
+            hook = layer.register_forward_pre_hook(self._hook(l))
+            self.hooks.append(hook)
 
     def _hook(self, l):
         def record(module, args): self.stats[l] = clip_stats(args[0])
@@ -109,11 +115,16 @@ class BatchNormHooks:
         first=1.,  # Weight of the first layer
     )->Tensor:     # (S,)
         "The regulariser (Eq. 5) of the last forward pass; its statistics are then released"
-        used = [(m, o) for m,o in zip(self.layers, self.stats) if o is not None]   # a network may skip a layer
+        slots   = []
+        running = []
+        for layer,stats in zip(self.layers, self.stats):
+            if stats is None: continue   # a network may skip a layer
+            slots.append(slot_stats(*stats, W))
+            running.append((layer.running_mean, layer.running_var))
         self.stats = [None]*len(self.layers)
-        slots   = [slot_stats(*o, W) for _,o in used]
-        running = [(m.running_mean, m.running_var) for m,_ in used]
         return bn_gap(slots, running, first)
+
+def _is_batchnorm(layer): return isinstance(layer, nn.modules.batchnorm._BatchNorm)
 
 # %% ../../nbs/methods/06_tsgf.ipynb #5f595691
 optimisers['recover'] = lambda ps, r: torch.optim.Adam(ps, r.lr, betas=(.5, .9), weight_decay=r.wd)   # SRe2L's recovery
@@ -148,7 +159,8 @@ class TSGFRecipe(SaliencySettings, StoreRecipe):
         "How a network is to mix the clips: fields of `Training`"
         if self.mix != 'tsgf': return dict(mix=self.mix, mix_how={})
         names = [f.name for f in fields(SaliencySettings) if f.name != 'signed']
-        return dict(mix='tsgf', mix_how={k: getattr(self, k) for k in names})
+        how   = {k: getattr(self, k) for k in names}
+        return dict(mix='tsgf', mix_how=how)
 
 # %% ../../nbs/methods/06_tsgf.ipynb #9acb0985
 tsgf_parts = Registry('part of TSGF')   # Name: fields of `TSGFRecipe`
@@ -171,22 +183,27 @@ def hard_labels(job, small): return small, job.recipe.mixing
 def live_labels(job, small):
     "Store the teacher in the set"
     r = job.recipe
-    weights = weight_entries('teacher', job.net.state_dict())
-    return small.change(store=small.store | weights), r.mixing | dict(temperature=r.temperature, relabel=True)
+    weights  = weight_entries('teacher', job.net.state_dict())
+    training = r.mixing | dict(temperature=r.temperature, relabel=True)
+    return small.change(store=small.store | weights), training
 
 @labellings('soft')
 def soft_labels(job, small):
     "The teacher's predictions for the clips"
     r = job.recipe
-    logits = job.teacher.logits(small)[0]
-    return small.change(labels=(logits/r.temperature).softmax(1)), r.mixing | dict(temperature=r.temperature)
+    logits   = job.teacher.logits(small)[0]
+    labels   = (logits/r.temperature).softmax(1)
+    training = r.mixing | dict(temperature=r.temperature)
+    return small.change(labels=labels), training
 
 @labellings('frozen')
 def frozen_labels(job, small):
     "One mixed copy, and the teacher's predictions for it"
     r = job.recipe
-    x,*_ = mixes[r.mix](small.clips(), generator(job.seed, 'freeze'), **r.mixing['mix_how'])
-    mixed,training = soft_labels(job, small.change(store=small.codec.encode(x, torch.float32)))
+    gen   = generator(job.seed, 'freeze')
+    x,*_  = mixes[r.mix](small.clips(), gen, **r.mixing['mix_how'])
+    store = small.codec.encode(x, torch.float32)
+    mixed,training = soft_labels(job, small.change(store=store))
     return mixed, training | dict(mix='none', mix_how={})
 
 # %% ../../nbs/methods/06_tsgf.ipynb #6d4be021
@@ -196,15 +213,18 @@ def slots_of(
     "The slot of each clip: the n-th clips of all classes are slot n"
     table = class_table(small.hard, len(small.classes))
     row,slot = (table >= 0).nonzero(as_tuple=True)
-    return torch.zeros(len(small), dtype=torch.long).index_put((table[row, slot],), slot)
+    clip  = table[row, slot]
+    slots = torch.zeros(len(small), dtype=torch.long)
+    return slots.index_put((clip,), slot)
 
 def frame_wise(
     small:ClipSet,  # Set to optimise
 )->bool:
     "Whether each frame of each clip has an entry of its own in the store"
     if small.codec.name not in ('pixels', 'latents'): return False
+    T = small.shape[0]
     tensors = [small.store[k] for k in trained_fields(small)]
-    return all(v.ndim == 5 and v.shape[1] == small.shape[0] for v in tensors)
+    return all(v.ndim == 5 and v.shape[1] == T for v in tensors)
 
 def pixel_range(
     codec,         # Codec of a set
@@ -213,7 +233,8 @@ def pixel_range(
     "The range of stored pixels"
     space = getattr(codec, 'of', codec).config.get('space')
     if space is None: return None
-    ends = torch.tensor([0., 1]).view(2, 1, 1, 1).expand(2, 3, 1, 1)
+    ends = torch.tensor([0., 1]).view(2, 1, 1, 1)
+    ends = ends.expand(2, 3, 1, 1)
     if space == 'normalised': ends = normalise(ends)
     return ends.to(device)
 
@@ -222,7 +243,7 @@ def has_batchnorm(
     net:nn.Module,  # Network to look at
 )->bool:
     "Whether a network has a BatchNorm layer"
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules())
+    return any(_is_batchnorm(m) for m in net.modules())
 
 def check_norms(
     name:str,       # Name of the network in `nets`
@@ -242,8 +263,11 @@ def check_teacher(
     "Raise ValueError for a teacher without a name, or without BatchNorm where Eq. 5 needs it"
     if not isinstance(r.net, str):
         raise ValueError(f'net={r.net!r}: add the network to `nets` and give its name, with which the teacher is saved')
-    with torch.device('meta'): net = new_net(r.net, len(train.classes), train.shape)
-    check_norms(r.net, net, r.bn)
+    check_norms(r.net, _without_weights(r.net, train), r.bn)
+
+def _without_weights(name, train):
+    "A network for these clips whose weights have shapes but no values"
+    with torch.device('meta'): return new_net(name, len(train.classes), train.shape)
 
 # %% ../../nbs/methods/06_tsgf.ipynb #5ad7ca1a
 def check_given_teacher(
@@ -254,7 +278,7 @@ def check_given_teacher(
     "Raise ValueError for a teacher that is another network, or of other classes"
     def shapes(o): return {k: v.shape for k,v in o.state_dict().items()}
     check_classes(teacher, train)
-    with torch.device('meta'): expected = new_net(net, len(train.classes), train.shape)
+    expected = _without_weights(net, train)
     if shapes(expected) != shapes(teacher.member(0)):
         raise ValueError(f"the teacher is no '{net}'; set net to its name in `nets`")
 
@@ -294,8 +318,10 @@ def _check_choices(small, r):
                          f"'{small.codec.name}' has none, use mask='grad' or mask='none'")
     if r.labels == 'frozen' and small.codec.name != 'pixels':
         raise ValueError("labels='frozen' keeps mixed frames, which only store='pixels' can hold; use 'live' or 'soft'")
-    for registry,name in ((optimisers, r.opt), (schedules, r.schedule), (mixes, r.mix), (labellings, r.labels)):
-        check_name(registry, name)
+    check_name(optimisers, r.opt)
+    check_name(schedules, r.schedule)
+    check_name(mixes, r.mix)
+    check_name(labellings, r.labels)
 
 # %% ../../nbs/methods/06_tsgf.ipynb #0866129c
 def jittered(
@@ -331,10 +357,14 @@ def teacher_losses(
 )->tuple:      # Each (S,)
     "Cross-entropy and the regulariser of Eq. 5 of each slot"
     r = job.recipe
-    if r.jitter: x = jittered(x, r.jitter, generator(job.seed, 'jitter', job.done))
+    if r.jitter:
+        gen = generator(job.seed, 'jitter', job.done)
+        x   = jittered(x, r.jitter, gen)
     with autocast(job.device, r.precision): logits = job.net(x).float()
-    ce = W@F.cross_entropy(logits, y.to(logits.device), reduction='none')
-    return ce, job.norms.gap(W, r.first) if job.norms.layers else 0*ce
+    losses = F.cross_entropy(logits, y.to(logits.device), reduction='none')
+    ce     = W@losses
+    gap    = job.norms.gap(W, r.first) if job.norms.layers else 0*ce
+    return ce, gap
 
 # %% ../../nbs/methods/06_tsgf.ipynb #6badc2b1
 def slot_gradients(
@@ -342,18 +372,32 @@ def slot_gradients(
     slots:Tensor,  # Consecutive slots (S,)
 )->tuple:          # Cross-entropy and regulariser of each slot, each (S,)
     "Losses of some slots; their gradient is added to that of the store"
-    r,codec = job.recipe,job.small.codec
-    i    = ((job.slot >= slots[0]) & (job.slot <= slots[-1])).nonzero().flatten()
-    W    = slot_weights(job.slot[i], slots).to(job.device)
-    x    = codec.decode(job.store if len(i) == len(job.y) else codec.take(job.store, i))
-    leaf = x.detach().requires_grad_()
+    r      = job.recipe
+    codec  = job.small.codec
+    inside = (job.slot >= slots[0]) & (job.slot <= slots[-1])
+    i      = inside.nonzero().flatten()
+    W      = slot_weights(job.slot[i], slots).to(job.device)
+    store  = job.store if len(i) == len(job.y) else codec.take(job.store, i)
+    x      = codec.decode(store)
+    leaf   = x.detach().requires_grad_()
     ce,gap = teacher_losses(job, leaf, job.y[i], W)
-    total  = (r.ce*ce+r.bn_weight(job.slots)*gap).sum()
-    g,     = torch.autograd.grad(total, leaf)
-    if r.mask != 'none' and not r.fixed: job.masks[i] = frame_masks(r, leaf.detach())   # Eq. 8, in each update
-    if r.mask == 'grad': g = g*job.masks[i][..., None, None, None]
+    loss   = weighted_sum(job, ce, gap).sum()
+    g,     = torch.autograd.grad(loss, leaf)
+    is_new = r.mask != 'none' and not r.fixed
+    if is_new: job.masks[i] = frame_masks(r, leaf.detach())   # Eq. 8, in each update
+    if r.mask == 'grad': g = g*_per_frame(job.masks[i])
     x.backward(g)
     return ce.detach(), gap.detach()
+
+def weighted_sum(
+    job,  # A `TSGF`
+    ce,   # Cross-entropy, of each slot or their mean
+    gap,  # The regulariser of Eq. 5, of the same shape
+):
+    "The loss of Eq. 4"
+    return job.recipe.ce*ce + job.recipe.bn_weight(job.slots)*gap
+
+def _per_frame(masks): return masks[..., None, None, None]   # in a shape that broadcasts over (n,T,C,H,W)
 
 def store_gradient(
     job,   # A `TSGF`
@@ -361,7 +405,8 @@ def store_gradient(
     "Losses of all slots for the next update; the gradient is left in the store"
     job.load_teacher()
     for v in job.parameters: v.grad = None
-    parts  = [slot_gradients(job, slots) for slots in torch.arange(job.slots).split(job.chunk)]
+    slots  = torch.arange(job.slots)
+    parts  = [slot_gradients(job, o) for o in slots.split(job.chunk)]
     ce,gap = zip(*parts)
     return torch.cat(ce), torch.cat(gap)
 
@@ -381,11 +426,14 @@ def step_store(
 ):
     "A step of the optimiser, of which each frame takes the share M"
     r = job.recipe
-    rate = r.lr*schedules[r.schedule](job.done/max(1, job.total))
+    share = job.done/max(1, job.total)
+    rate  = r.lr*schedules[r.schedule](share)
     for group in job.opt.param_groups: group['lr'] = rate
     old = [v.clone() for v in job.parameters] if r.mask == 'update' else []
     job.opt.step()
-    for v,before in zip(job.parameters, old): v.copy_(before.lerp(v, job.masks[..., None, None, None]))
+    for v,before in zip(job.parameters, old):
+        moved = before.lerp(v, _per_frame(job.masks))
+        v.copy_(moved)
     clamp_pixels(job.parameters, job.range)
 
 # %% ../../nbs/methods/06_tsgf.ipynb #c60220a9
@@ -411,7 +459,8 @@ def warn_of_range(
     if r.mask == 'none' and r.mix != 'tsgf': return
     rule  = r.filter
     parts = torch.arange(len(small)).split(64)
-    rule.check(torch.cat([rule.saliency(small.clips(i, device)).cpu() for i in parts]))
+    s     = [rule.saliency(small.clips(i, device)).cpu() for i in parts]
+    rule.check(torch.cat(s))
 
 def slots_at_once(
     small:ClipSet,  # Set to optimise
@@ -438,8 +487,8 @@ def tsgf_key(
     "What a checkpoint belongs to: data, start, seed, teacher, and the settings that an update depends on"
     sets  = dict(train=fingerprint(job.train), small=fingerprint(job.small))
     given = job.given and weights_key(job.given)   # `judge` in the keys of stored checkpoints
-    return digest(kind='TSGF', **sets, seed=job.seed, on=job.device.type, judge=given,
-                  **recipe_key(job, 'labels', 'temperature', 'mix'))
+    settings = recipe_key(job, 'labels', 'temperature', 'mix')
+    return digest(kind='TSGF', **sets, seed=job.seed, on=job.device.type, judge=given, **settings)
 
 # %% ../../nbs/methods/06_tsgf.ipynb #306cc139
 def labelled_set(
@@ -447,22 +496,30 @@ def labelled_set(
 )->ClipSet:
     "The set with its labels, and in its `meta` how it was made and how to train on it"
     job.load_teacher()
-    ce,gap = ([losses[i] for losses in job.history] for i in (0, 1))
-    curves = {k: [float(f'{v:.6g}') for v in thinned(o)] for k,o in dict(ce=ce, bn=gap).items()}
+    curves = dict(ce=_curve(job, 0), bn=_curve(job, 1))
     store  = {k: v.detach().cpu() for k,v in job.store.items()}
     plain  = job.small.change(store=store, labels=job.small.hard.cpu())
     small,training = labellings[job.recipe.labels](job, plain)
     # the teacher may misclassify a clip; the class that it was made for is recorded
-    known = Clips(label=plain.hard.tolist() if small.soft else [])
-    meta  = small.meta.change(clips=known, training=Training(teacher=job.recipe.net, **training))
-    return small.change(meta=meta.made(seconds=sum(job.seconds.values()), stages=job.seconds, steps=job.done,
-                                       curves=curves))
+    known    = Clips(label=plain.hard.tolist() if small.soft else [])
+    training = Training(teacher=job.recipe.net, **training)
+    meta     = small.meta.change(clips=known, training=training)
+    seconds  = sum(job.seconds.values())
+    meta     = meta.made(seconds=seconds, stages=job.seconds, steps=job.done, curves=curves)
+    return small.change(meta=meta)
+
+def _curve(job, i):
+    "The values of loss number `i` over the updates, thinned and rounded"
+    losses = [o[i] for o in job.history]
+    return [float(f'{v:.6g}') for v in thinned(losses)]
 
 # %% ../../nbs/methods/06_tsgf.ipynb #30aad297
 class TSGF(StoreJob):
     "TSGF as a job: clips optimised for a trained teacher"
-    Recipe,units = TSGFRecipe,'steps'
-    stage,stages = 'synthesis',('teacher', 'synthesis')
+    Recipe = TSGFRecipe
+    units  = 'steps'
+    stage  = 'synthesis'
+    stages = ('teacher', 'synthesis')
     def __init__(self,
         train:ClipSet,           # Real clips, for the teacher
         small:ClipSet,           # Set to optimise, at its start: see `start_set`
@@ -481,7 +538,8 @@ class TSGF(StoreJob):
         self.teacher = self.given = teacher
         self.net   = None
         self.total = r.steps
-        self.C,self.y = len(train.classes),small.hard.cpu()
+        self.C     = len(train.classes)
+        self.y     = small.hard.cpu()
         self.slot  = slots_of(small)
         self.slots = int(self.slot.max())+1
         self.chunk = r.chunk or slots_at_once(small, self.device)
@@ -492,18 +550,16 @@ class TSGF(StoreJob):
         self.masks = start_masks(small, r, self.device)   # of the last update
         warn_of_range(small, r, self.device)
     @property
-    def loss(self): return self.recipe.ce*self.history[-1][0]+self.recipe.bn_weight(self.slots)*self.history[-1][1]
+    def loss(self): return weighted_sum(self, *self.history[-1])
     @property
     def key(self)->str: return tsgf_key(self)
     def __repr__(self): return f'TSGF of {len(self.y)} clips in {self.slots} slots, update {self.done} of {self.total}'
-
     def load_teacher(self):
         "The trained teacher, frozen, with hooks on its BatchNorm layers"
         if self.net is not None: return
         give_teacher(self, self.recipe.net)
         self.net   = self.teacher.member(0).requires_grad_(False).to(self.device)
         self.norms = BatchNormHooks(self.net)
-
     def update(self):
         losses = store_gradient(self)
         check_update(self, *losses)
@@ -511,7 +567,6 @@ class TSGF(StoreJob):
             step_store(self)
             self.done += 1
             self.history.append(tuple(o.mean().item() for o in losses))
-
     def run(self, steps=None, checkpoint=None):
         "Make updates until `steps` are made, or the recipe's; continue from `checkpoint`, and save the state in it"
         if checkpoint: self.resume(checkpoint)   # first: another run's file is refused before a teacher is trained

@@ -111,8 +111,8 @@ def _mapping(path):
     lines = _lines(path, "it needs a line '<number> <class>' for every class")
     names = {}
     for line in lines:
-        number,_,name = line.partition(' ')
-        if number.isdecimal() and name: names[int(number)] = name.strip()
+        number,*name = line.split(maxsplit=1)
+        if number.isdecimal() and name: names[int(number)] = name[0]
     numbers = list(range(len(lines)))
     if not lines or sorted(names) != numbers:
         raise ValueError(f"{path}: needs a line '<number> <class>' for every class, with numbers 0, 1, 2, …")

@@ -49,11 +49,13 @@ class Segments:
 
     def sequences(self):
         "The sequences that a network is trained on"
-        features,labels = [],[]
+        features = []
+        labels   = []
         for i in self.owner.unique():
             own     = self.owner == i
             lengths = self.lengths[own]
-            features.append(self.vectors[own].repeat_interleave(lengths, 0).T.contiguous())
+            shown   = self.vectors[own].repeat_interleave(lengths, 0)
+            features.append(shown.T.contiguous())
             labels.append(self.labels[own].repeat_interleave(lengths, 0))
         return Sequences(features, labels, self.classes, self.meta)
 
@@ -122,19 +124,21 @@ def pieces_of(
     found = [segments(y) for y in train.hard]
     taken = []
     left  = n
-    for i in torch.randperm(len(train), generator=generator(seed, 'sequences')).tolist():
+    order = torch.randperm(len(train), generator=generator(seed, 'sequences'))
+    for i in order.tolist():
         if len(found[i]) > left: continue
         taken.append(i)
         left -= len(found[i])
     if not taken:
-        raise ValueError(f'{n} vectors, but the sequence of fewest segments has {min(map(len, found))}; '
-                         'raise the budget')
-    whole  = [(i, *o) for i in sorted(taken) for o in found[i]]
-    counts = share_out([end-first for *_,first,end in whole], n)
-    pieces = []
-    for (i,c,first,end),count in zip(whole, counts):
-        bounds  = np.linspace(first, end, count+1).round().astype(int).tolist()
-        pieces += [(i, c, a, b) for a,b in itertools.pairwise(bounds)]
+        fewest = min(map(len, found))
+        raise ValueError(f'{n} vectors, but the sequence of fewest segments has {fewest}; raise the budget')
+    whole = []
+    for i in sorted(taken): whole += [(i, *o) for o in found[i]]
+    lengths = [end-first for *_,first,end in whole]
+    pieces  = []
+    for (i,c,first,end),count in zip(whole, share_out(lengths, n)):
+        bounds  = np.linspace(first, end, count+1).round().astype(int)
+        pieces += [(i, c, a, b) for a,b in itertools.pairwise(bounds.tolist())]
     return pieces
 
 # %% ../../nbs/tasks/01_segmentation_sets.ipynb #100065c3
@@ -144,8 +148,13 @@ def _one_vector_each(train, n, seed, vector):
     "Segments with one vector for each of `n` pieces, computed by `vector` from the frames (D,T)"
     pieces = pieces_of(train, n, seed)
     owner,labels,first,end = [torch.tensor(column) for column in zip(*pieces)]
-    vectors = torch.stack([vector(train.features[i][:, a:b]) for i,_,a,b in pieces])
-    return Segments(vectors, end-first, labels, owner, train.classes)
+    vectors = [vector(_frames_of(train, o)) for o in pieces]
+    return Segments(torch.stack(vectors), end-first, labels, owner, train.classes)
+
+def _frames_of(train, piece):
+    "The features (D,T) of a piece (sequence, class, first frame, frame after the last)"
+    i,_,first,end = piece
+    return train.features[i][:, first:end]
 
 def _mean_frame(x): return x.mean(1)
 
@@ -179,17 +188,19 @@ def coreset_segments(
     n_sequences = _sequences_for(values, train)
     room = vectors_for(values, train, with_lengths=False, sequences=n_sequences)
     kept = []
-    for i,c,a,b in _in_turn(train, by, gen):
-        if room > 0: kept.append((i, c, a, min(b, a+room)))   # the last one is cut to what is left
-        room -= b-a
-    kept  = [kept[i] for i in torch.randperm(len(kept), generator=gen).tolist()]
-    parts = np.array_split(np.arange(len(kept)), n_sequences)
-    owner = torch.tensor([k for k,part in enumerate(parts) for _ in part])
+    for i,c,first,end in _in_turn(train, by, gen):
+        last = min(end, first+room)   # the last segment is cut to what is left
+        if room > 0: kept.append((i, c, first, last))
+        room -= end-first
+    order = torch.randperm(len(kept), generator=gen)
+    kept  = [kept[i] for i in order.tolist()]
+    parts = torch.tensor_split(torch.arange(len(kept)), n_sequences)
+    owner = torch.cat([torch.full_like(part, i) for i,part in enumerate(parts)])
     label = torch.tensor([c for _,c,*_ in kept])
-    size  = torch.tensor([b-a for *_,a,b in kept])
-    x = torch.cat([train.features[i][:, a:b].T for i,_,a,b in kept])
-    return Segments(x, torch.ones(len(x), dtype=torch.long), label.repeat_interleave(size),
-                    owner.repeat_interleave(size), train.classes)
+    size  = torch.tensor([end-first for *_,first,end in kept])
+    x     = torch.cat([_frames_of(train, o).T for o in kept])
+    ones  = torch.ones(len(x), dtype=torch.long)
+    return Segments(x, ones, label.repeat_interleave(size), owner.repeat_interleave(size), train.classes)
 
 def _sequences_for(values, train):
     "The number of sequences of about the usual length in a share of the stored values"
@@ -197,17 +208,22 @@ def _sequences_for(values, train):
 
 def _in_turn(train, by, gen):
     "All segments (sequence, class, first, end): the best of each class, then the second best of each, …"
-    found  = [(i, *o) for i,y in enumerate(train.hard) for o in segments(y)]
+    found = []
+    for i,y in enumerate(train.hard): found += [(i, *o) for o in segments(y)]
     ranked = []
     for c in range(len(train.classes)):
-        own = [o for o in found if o[1] == c]
-        if by == 'random' or len(own) < 2: order = torch.randperm(len(own), generator=gen)
-        else:
-            means = torch.stack([train.features[i][:, a:b].mean(1) for i,_,a,b in own])
-            order = herding(means, len(own))
+        own   = [o for o in found if o[1] == c]
+        order = _ranking(train, own, by, gen)
         ranked.append([own[i] for i in order.tolist()])
-    rounds = itertools.zip_longest(*ranked)
-    return [o for one_each in rounds for o in one_each if o]
+    in_turn = []
+    for one_each in itertools.zip_longest(*ranked): in_turn += [o for o in one_each if o]
+    return in_turn
+
+def _ranking(train, own, by, gen):
+    "Indices of segments of one class, the best first"
+    if by == 'random' or len(own) < 2: return torch.randperm(len(own), generator=gen)
+    means = [_frames_of(train, o).mean(1) for o in own]
+    return herding(torch.stack(means), len(own))
 
 # %% ../../nbs/tasks/01_segmentation_sets.ipynb #06fd432e
 def frame_statistics(
@@ -218,7 +234,8 @@ def frame_statistics(
     n = mask.sum()
     m = mask[:, None].to(h.dtype)
     mean     = (h*m).sum((0, 2))/n
-    variance = ((h-mean[:, None]).square()*m).sum((0, 2))/n
+    squares  = (h-mean[:, None]).square()*m
+    variance = squares.sum((0, 2))/n
     return mean, variance
 
 @torch.no_grad()
@@ -229,17 +246,22 @@ def layer_statistics(
 )->list:                  # Mean and variance (D,) of each layer's activations
     "Statistics of a network's activations over a whole set"
     device = next(net.parameters()).device
+    def both_sums(h): return torch.stack([h.sum((0, 2)), h.square().sum((0, 2))])
     sums = None
     n = 0
     for idx in torch.arange(len(sequences)).split(at_once):
         x,_,mask = padded(sequences, idx.tolist(), device)
         seen = []
         net(x, mask, seen)   # activations are zero on padding
-        part = [torch.stack([h.double().sum((0, 2)), h.double().square().sum((0, 2))]) for h in seen]
+        part = [both_sums(h.double()) for h in seen]
         sums = part if sums is None else [a+b for a,b in zip(sums, part)]
         n += int(mask.sum())
-    means = [(total/n, squares/n) for total,squares in sums]
-    return [(mean.float(), (square-mean.square()).clamp_min(0).float()) for mean,square in means]
+    statistics = []
+    for total,squares in sums:
+        mean     = total/n
+        variance = (squares/n-mean.square()).clamp_min(0)
+        statistics.append((mean.float(), variance.float()))
+    return statistics
 
 def statistics_loss(
     seen:list,    # Activations (B,D,T) of each layer
@@ -250,7 +272,8 @@ def statistics_loss(
     total = 0
     for h,(goal_mean,goal_variance) in zip(seen, goals):
         mean,variance = frame_statistics(h, mask)
-        total = total + ((mean-goal_mean).norm() + (variance-goal_variance).norm())
+        gap   = (mean-goal_mean).norm() + (variance-goal_variance).norm()
+        total = total + gap
     return total/len(seen)
 
 # %% ../../nbs/tasks/01_segmentation_sets.ipynb #e4e4051f
@@ -291,7 +314,9 @@ def _warn_of_mask(mask, recipe):
 def _tensor_digest(*tensors):
     "A digest of the values of some tensors"
     h = hashlib.sha256()
-    for o in tensors: h.update(o.detach().cpu().contiguous().numpy().tobytes())
+    for o in tensors:
+        values = o.detach().cpu().contiguous().numpy()
+        h.update(values.tobytes())
     return h.hexdigest()[:16]
 
 def _shown_vectors(start, device):
@@ -321,7 +346,8 @@ def _diverged(done, lr):
 def _mean_probabilities(logits, shown, mask, lengths):
     "The mean over each segment's frames of the probabilities of logits (B,n_classes,T): (V,n_classes)"
     p = logits.softmax(1).transpose(1, 2)[mask]   # (frames,n_classes)
-    sums = p.new_zeros(len(lengths), p.shape[1]).index_add_(0, shown[mask], p)
+    sums = p.new_zeros(len(lengths), p.shape[1])
+    sums.index_add_(0, shown[mask], p)
     return sums.cpu()/lengths[:, None]
 
 # %% ../../nbs/tasks/01_segmentation_sets.ipynb #696f0f76
@@ -338,7 +364,9 @@ class SequenceTSGF(Job):
     ):
         super().__init__()
         device = next(net.parameters()).device
-        self.start,self.recipe,self.net = start,recipe,net.requires_grad_(False)
+        self.start  = start
+        self.recipe = recipe
+        self.net    = net.requires_grad_(False)
         self.goals = [(mean.to(device), variance.to(device)) for mean,variance in goals]
         self.scale = scale.to(device)
         self.owner = start.owner.to(device)
@@ -346,23 +374,22 @@ class SequenceTSGF(Job):
         self.opt   = torch.optim.Adam([self.x], recipe.lr, betas=(.5, .9))
         self.shown,self.y,self.mask = _shown_vectors(start, device)
         if recipe.mask == 'update': _warn_of_mask(segment_mask(self.x.detach(), self.owner, recipe.filter), recipe)
-
     @property
     def key(self):
-        return dict(recipe=asdict(self.recipe), start=_tensor_digest(*self.start.tensors().values()),
-                    teacher=_tensor_digest(*self.net.state_dict().values()))
+        start   = _tensor_digest(*self.start.tensors().values())
+        teacher = _tensor_digest(*self.net.state_dict().values())
+        return dict(recipe=asdict(self.recipe), start=start, teacher=teacher)
     @property
     def loss(self): return self.history[-1]['loss']
     def state(self): return dict(x=self.x, opt=self.opt.state_dict())
     def restore(self, s):
         self.x.data.copy_(s['x'])
         self.opt.load_state_dict(s['opt'])
-
     def decode(self): return _spread(self.x*self.scale, self.shown, self.mask)
-
     def update(self):
         "One step of Adam on Eqs. 4 and 5, multiplied by Eq. 8"
-        r = self.recipe
+        r    = self.recipe
+        rate = r.lr*schedules[r.schedule](self.done/r.steps)
         seen = []
         logits = self.net(self.decode(), self.mask, seen)
         ce     = segment_loss(logits, self.y, self.mask, smooth=0)/len(logits)
@@ -370,7 +397,7 @@ class SequenceTSGF(Job):
         if not (ce.isfinite() and stats.isfinite()): raise FloatingPointError(_diverged(self.done, r.lr))
         loss = r.ce*ce + r.stats*stats
         with self.changing():
-            self.opt.param_groups[0]['lr'] = r.lr*schedules[r.schedule](self.done/r.steps)
+            self.opt.param_groups[0]['lr'] = rate
             _masked_step(self.opt, loss, self.x, self.owner, r)
             self.history.append(dict(loss=loss.item(), ce=ce.item(), stats=stats.item()))
             self.done += 1
@@ -396,12 +423,14 @@ def segment_teacher(
     recipe = SegmentRecipe().change(**teaching)
     device = pick_device(device)
     def learn():
-        (net,),_ = train_segmenters(train, (sub_seed(seed, 'teacher'),), device, recipe)
+        seeds    = [sub_seed(seed, 'teacher')]
+        (net,),_ = train_segmenters(train, seeds, device, recipe)
         return {k: v.cpu() for k,v in net.state_dict().items()}
     data = _tensor_digest(*train.features, *train.labels)
     weights,cost = memo('segmenter', learn, 'cpu', data=data, seed=seed, on=device.type, **asdict(recipe))
-    net = build_segmenter(recipe, train.dim, len(train.classes)).to(device).eval()
+    net = build_segmenter(recipe, train.dim, len(train.classes))
     net.load_state_dict(weights)
+    net = net.to(device).eval()
     return net, layer_statistics(net, train), cost
 
 # %% ../../nbs/tasks/01_segmentation_sets.ipynb #a05c3d43
@@ -423,8 +452,8 @@ def optimised_segments(
     start = sequence_methods[recipe.init](train, values, seed)   # may raise, so it comes before the training
     net,goals,cost = segment_teacher(train, seed, device, **(teaching or {}))
     scale = torch.cat(train.features, 1).std(1).clamp_min(1e-6)
-    job   = SequenceTSGF(start, net, goals, scale, recipe).walk(recipe.steps, checkpoint)
-    made  = job.extract()
+    job   = SequenceTSGF(start, net, goals, scale, recipe)
+    made  = job.walk(recipe.steps, checkpoint).extract()
     made.meta |= dict(teacher_s=cost.seconds, synthesis_s=job.seconds['synthesis'])
     return made
 
@@ -456,7 +485,8 @@ def condense_sequences(
     if not 0 < budget <= 1: raise ValueError(f'budget {budget}: a share of the stored values, between 0 and 1')
     condense = sequence_methods[method]
     device   = pick_device(device)
-    with measure(device) as cost: made = condense(train, int(budget*train.values), seed, device, **how)
+    values   = int(budget*train.values)
+    with measure(device) as cost: made = condense(train, values, seed, device, **how)
     stages  = made.meta.get('teacher_s', 0.) + made.meta.get('synthesis_s', 0.)
     seconds = max(cost.seconds, stages)   # a cached teacher still counts
     made.meta |= dict(method=method, params=how, budget=budget, seed=seed, values=made.values,
