@@ -150,7 +150,7 @@ def license_text(
 # %% ../../nbs/export/02_hub.ipynb #2f946c02
 def hub_library():
     "The package `huggingface_hub`; an ImportError that names the extra if it is missing"
-    try: import huggingface_hub
+    try: import huggingface_hub, huggingface_hub.errors
     except ImportError as e:
         raise ImportError("the Hub needs the package huggingface_hub: pip install 'video-condensation[export]'") from e
     return huggingface_hub

@@ -6,8 +6,8 @@
 __all__ = ['distances_to', 'ablations', 'distance', 'distance_per_feature', 'closeness', 'best_action', 'Policy', 'DavidRecipe',
            'resolutions_of', 'side_by_side', 'Together', 'balanced', 'resolutions_for', 'best_resolutions', 'start_at',
            'next_matching', 'first_matching', 'real_features', 'round_rewards', 'update_matching', 'finish_round',
-           'six_digits', 'david_set', 'david_key', 'new_policy', 'DAViD', 'david', 'david_variant', 'last_values',
-           'draw_policy', 'group_means']
+           'six_digits', 'david_set', 'david_key', 'david_state', 'restore_david', 'new_policy', 'DAViD', 'david',
+           'david_variant', 'last_values', 'draw_policy', 'group_means']
 
 # %% ../../nbs/methods/11_david.ipynb #5105d751
 from dataclasses import dataclass
@@ -47,7 +47,8 @@ def closeness(
     how:str='literal',  # Distance: a name in `distances_to`
 )->Tensor:              # Rewards (…,) in (0,1]
     "The reward of DAViD (Eq. 1): 1 for equal features, towards 0 for distant ones"
-    return 1/(1+distances_to[how](syn, real))
+    gap = distances_to[how](syn, real)
+    return 1/(1+gap)
 
 # %% ../../nbs/methods/11_david.ipynb #9948f31a
 def best_action(
@@ -70,8 +71,10 @@ class Policy:
         exploit:float=.7,  # Probability p of the best action so far (Eq. 3)
         start:float=0.,    # Value of every action before it is tried
     ):
-        self.seed,self.exploit = seed,exploit
-        self.alpha,self.gamma  = alpha,gamma
+        self.seed    = seed
+        self.alpha   = alpha
+        self.gamma   = gamma
+        self.exploit = exploit
         self.q      = torch.full((tables, actions, actions), float(start), dtype=torch.double)   # table, state, action
         self.visits = torch.zeros_like(self.q)
         self.at     = torch.full((tables,), actions-1)   # the state of each table
@@ -87,7 +90,8 @@ class Policy:
         x    = torch.rand(K, generator=gen)
         any_ = torch.randint(n, (K,), generator=gen)
         tie  = torch.rand(K, n, generator=gen)
-        best = best_action(self.q[self.rows, self.at], tie-self.visits[self.rows, self.at])
+        here = self.rows, self.at
+        best = best_action(self.q[here], tie-self.visits[here])
         return torch.where(x < self.exploit, best, any_)
 
     def learn(self, action, reward):
@@ -95,11 +99,16 @@ class Policy:
         here   = self.rows, self.at, action
         future = self.q[self.rows, action].amax(1)
         self.visits[here] += 1
-        self.q[here] += self.alpha*(reward.double()+self.gamma*future-self.q[here])
+        goal = reward.double()+self.gamma*future
+        self.q[here] += self.alpha*(goal-self.q[here])
         self.at     = action.clone()
         self.steps += 1
 
-    def best(self)->Tensor: return best_action(self.q[self.rows, self.at], self.visits.sum(1))   # of the state reached
+    def best(self)->Tensor:
+        "The best action of each table (K,) in the state that it has reached"
+        value = self.q[self.rows, self.at]
+        return best_action(value, self.visits.sum(1))
+
     def state(self): return {k: getattr(self, k) for k in ('q', 'visits', 'at', 'steps')}
     def restore(self, s):
         for k in ('q', 'visits', 'at', 'steps'): setattr(self, k, s[k])
@@ -151,7 +160,8 @@ def resolutions_of(
         raise ValueError(f'reward_clips={r.reward_clips}: a reward needs at least one real clip per class')
     asked   = r.actions or divisors(frames)
     choices = sorted({a or frames for a in asked})   # 0 is the whole clip
-    cut_videos(frames, torch.tensor([*choices, r.resolution]), len(choices)+1)   # raises for one that does not divide T
+    asked   = torch.tensor([*choices, r.resolution])
+    cut_videos(frames, asked, len(asked))   # raises for one that does not divide T
     if r.search != 'none' and len(choices) < 2:
         raise ValueError(f"{choices} is no choice; give more actions, or search='none', resolution={choices[0]}")
     return choices
@@ -163,9 +173,12 @@ def side_by_side(
     "One set that holds all of them"
     videos = torch.tensor([len(o.store['frames']) for o in sets])
     first  = (videos.cumsum(0)-videos).tolist()
-    store  = {k: torch.cat([o.store[k] for o in sets]) for k in sets[0].store}
-    store['video'] = torch.cat([o.store['video']+n for o,n in zip(sets, first)])
-    return sets[0].change(store=store, labels=torch.cat([o.labels for o in sets]))
+    def joined(name): return torch.cat([o.store[name] for o in sets])
+    store   = {name: joined(name) for name in sets[0].store}
+    numbers = [o.store['video']+n for o,n in zip(sets, first)]
+    store['video'] = torch.cat(numbers)
+    labels  = torch.cat([o.labels for o in sets])
+    return sets[0].change(store=store, labels=labels)
 
 # %% ../../nbs/methods/11_david.ipynb #74271c35
 class Together(Matching):
@@ -186,7 +199,8 @@ class Together(Matching):
 
     def feature_loss(self, real, f):
         "The loss of DM, summed over sets and classes"
-        means = class_means(f, self.which*self.C+self.y, self.groups*self.C)
+        number = self.which*self.C+self.y   # of the set and class of each clip
+        means  = class_means(f, number, self.groups*self.C)
         return dm_loss(real.repeat(self.groups, 1), means)
 
     def part(self, i): return self.extract().take(self.which == i)   # set `i`, as it is now
@@ -199,8 +213,9 @@ def balanced(
     table = class_table(small.hard, len(small.classes))
     table = table[table[:, 0] >= 0]
     count = (table >= 0).sum(1, keepdim=True)
-    place = torch.arange(table.shape[1]).expand_as(table) % count
-    return small.take(table.gather(1, place).flatten())
+    place = torch.arange(table.shape[1]).expand_as(table)
+    clips = table.gather(1, place % count)
+    return small.take(clips.flatten())
 
 # %% ../../nbs/methods/11_david.ipynb #78f41329
 def resolutions_for(
@@ -208,15 +223,18 @@ def resolutions_for(
     action:Tensor,  # An action for each class (C,), or one for all (1,)
 )->list:            # Frames of a segment for each class (C,)
     "The resolutions of actions"
-    return [job.choices[a] for a in action.expand(job.C).tolist()]
+    actions = action.expand(job.C).tolist()
+    return [job.choices[a] for a in actions]
 
 def best_resolutions(
     job,    # A `DAViD`
 )->list:    # Frames of a segment for each class (C,)
     "The resolution of each class, as far as it is known"
     r = job.recipe
-    if r.search == 'none': return [r.resolution or job.train.shape[0]]*job.C
-    if r.search == 'rl':   return resolutions_for(job, job.policy.best())
+    if r.search == 'none':
+        resolution = r.resolution or job.train.shape[0]
+        return [resolution]*job.C
+    if r.search == 'rl': return resolutions_for(job, job.policy.best())
     reward = torch.tensor(job.log[0]['rewards'])   # (tables, actions)
     return resolutions_for(job, reward.argmax(1))
 
@@ -235,11 +253,13 @@ def next_matching(
 )->Matching:
     "A new matching: for a round of the search, or for the synthesis"
     seed = sub_seed(job.seed, 'round', len(job.log)) if job.searching else job.seed
-    how  = job.recipe,seed,job.device
+    how  = job.recipe, seed, job.device
     if job.searching and job.recipe.search == 'grid':
-        matching = Together(job.clips, [start_at(job, seed, a) for a in job.choices], *how)
+        sets     = [start_at(job, seed, o) for o in job.choices]
+        matching = Together(job.clips, sets, *how)
     else:
-        resolutions = resolutions_for(job, job.policy.act()) if job.searching else best_resolutions(job)
+        if job.searching: resolutions = resolutions_for(job, job.policy.act())
+        else:             resolutions = best_resolutions(job)
         matching = Matching(job.clips, start_at(job, seed, resolutions), *how)
     matching.shared = job.shared   # one pool of trained networks for all rounds
     return matching
@@ -252,8 +272,8 @@ def first_matching(
         job.clips  = Feed(job.train, job.device).clips   # on the device once, for all rounds
         job.shared = dict(seed=job.seed)                 # what a source of networks keeps
         matching   = next_matching(job)
-    spent = job.seconds[job.stage]
-    job.seconds[job.stage] += max(0., matching.small.meta.making.seconds-spent)
+    cached = matching.small.meta.making.seconds-job.seconds[job.stage]
+    job.seconds[job.stage] += max(0., cached)
     return matching
 
 # %% ../../nbs/methods/11_david.ipynb #2a217f83
@@ -265,9 +285,11 @@ def real_features(
     give_teacher(job, r.teacher_net or r.net)
     with job.clock('teacher'):
         y     = job.train.hard.cpu()
-        table = class_table(y, job.C, r.reward_clips, generator(job.seed, 'reward'))
+        gen   = generator(job.seed, 'reward')
+        table = class_table(y, job.C, r.reward_clips, gen)
         i     = table[table >= 0]
-        return class_means(job.teacher.embed(job.train.take(i))[0], y[i], job.C)
+        features = job.teacher.embed(job.train.take(i))[0]
+        return class_means(features, y[i], job.C)
 
 @torch.no_grad()
 def round_rewards(
@@ -279,7 +301,9 @@ def round_rewards(
     groups   = getattr(matching, 'groups', 1)
     group    = getattr(matching, 'which', 0)   # of each clip
     features = job.teacher.embed(matching.extract())[0]
-    means    = class_means(features, group*job.C+matching.y, groups*job.C).view(groups, job.C, -1)
+    number   = group*job.C+matching.y          # of the group and class of each clip
+    means    = class_means(features, number, groups*job.C)
+    means    = means.view(groups, job.C, -1)
     return closeness(means, job.real, job.recipe.reward)
 
 # %% ../../nbs/methods/11_david.ipynb #45ff10d8
@@ -308,8 +332,10 @@ def finish_round(
     if job.recipe.search == 'rl':
         action = job.policy.act()   # the same as at the start of the round
         job.policy.learn(action, reward[0])
-        job.log.append(dict(actions=resolutions_for(job, action), rewards=reward[0].tolist()))
-    else: job.log.append(dict(actions=job.choices, rewards=reward.T.tolist()))
+        line = dict(actions=resolutions_for(job, action), rewards=reward[0].tolist())
+    else:
+        line = dict(actions=job.choices, rewards=reward.T.tolist())
+    job.log.append(line)
     job.inner = next_matching(job)
 
 # %% ../../nbs/methods/11_david.ipynb #674e12c3
@@ -317,7 +343,8 @@ def six_digits(
     o,  # A number, or nested lists of numbers
 ):
     "Numbers rounded to six digits, for the header"
-    return [six_digits(v) for v in o] if isinstance(o, list) else float(f'{o:.6g}')
+    if isinstance(o, list): return [six_digits(v) for v in o]
+    return float(f'{o:.6g}')
 
 def david_set(
     job,     # A `DAViD` in its synthesis
@@ -326,12 +353,13 @@ def david_set(
     if job.searching: raise RuntimeError(f'{job!r} is still searching for resolutions; `run` it to the end')
     small = job.inner.extract()
     if job.recipe.balance: small = balanced(small)
-    log    = [dict(o, rewards=six_digits(o['rewards'])) for o in job.log]
-    policy = dict(search=job.recipe.search, choices=job.choices, log=log, q=six_digits(job.policy.q.tolist()),
-                  at=job.policy.at.tolist())
+    log     = [o | dict(rewards=six_digits(o['rewards'])) for o in job.log]
+    q       = six_digits(job.policy.q.tolist())
+    policy  = dict(search=job.recipe.search, choices=job.choices, log=log, q=q, at=job.policy.at.tolist())
     details = dict(resolutions=best_resolutions(job), policy=policy)
-    return small.change(meta=small.meta.made(vpc=job.vpc, seconds=sum(job.seconds.values()), stages=job.seconds,
-                                             details=details))
+    seconds = sum(job.seconds.values())
+    meta    = small.meta.made(vpc=job.vpc, seconds=seconds, stages=job.seconds, details=details)
+    return small.change(meta=meta)
 
 # %% ../../nbs/methods/11_david.ipynb #cc8449d2
 def david_key(
@@ -344,6 +372,25 @@ def david_key(
     given = job.given and weights_key(job.given)   # `judge` in the keys of stored checkpoints
     return digest(kind='DAViD', train=fingerprint(job.train), vpc=job.vpc, seed=job.seed, judge=given, **fields)
 
+def david_state(
+    job,    # A `DAViD`
+)->dict:
+    "What a checkpoint holds: the tables, the log, and the current matching"
+    inner = dict(inner=job.inner.state(), losses=job.inner.history)
+    return dict(job.policy.state(), log=job.log, done=job.done, **inner)
+
+def restore_david(
+    job,         # A `DAViD` of the same key
+    state:dict,  # From `david_state`
+):
+    "Put a job back into a state"
+    job.policy.restore(state)
+    job.done  = state['done']
+    job.log   = state['log']
+    job.inner = next_matching(job)
+    job.inner.history = state['losses']
+    job.inner.restore(state['inner'])
+
 def new_policy(
     r:DavidRecipe,  # Recipe with the settings of the agent
     n_classes:int,  # Number of classes
@@ -351,12 +398,14 @@ def new_policy(
     seed:int,       # Seed of exploration
 )->Policy:
     "A policy with one table per class, or one for all"
-    return Policy(n_classes if r.adaptive else 1, actions, seed, r.alpha, r.gamma, r.exploit, r.q_start)
+    tables = n_classes if r.adaptive else 1
+    return Policy(tables, actions, seed, r.alpha, r.gamma, r.exploit, r.q_start)
 
 # %% ../../nbs/methods/11_david.ipynb #b043f905
 class DAViD(Job):
     "DAViD as a job: the search for the temporal resolution of each class, then the synthesis"
-    Recipe,stages = DavidRecipe,('teacher', 'policy', 'synthesis')
+    Recipe = DavidRecipe
+    stages = ('teacher', 'policy', 'synthesis')
     def __init__(self,
         train:ClipSet,            # Real clips
         vpc:int,                  # Stored videos per class
@@ -370,8 +419,10 @@ class DAViD(Job):
         r = self.recipe = (recipe or self.Recipe()).change(**changes)
         self.choices = resolutions_of(train.shape[0], r)
         if teacher: check_classes(teacher, train)
-        self.train,self.C = train,len(train.classes)
-        self.vpc,self.seed = vpc,seed
+        self.train  = train
+        self.C      = len(train.classes)
+        self.vpc    = vpc
+        self.seed   = seed
         self.device = pick_device(device)
         self.teacher = self.given = teacher
         self.real   = None   # class means of real features
@@ -386,7 +437,6 @@ class DAViD(Job):
     def searching(self): return self.done < self.searched
     @property
     def key(self)->str: return david_key(self)
-
     def load_teacher(self):
         if self.real is None: self.real = real_features(self)
     def update(self):
@@ -404,15 +454,8 @@ class DAViD(Job):
         self.stage = 'synthesis'
         return self.walk(self.total, checkpoint)
     def extract(self)->ClipSet: return david_set(self)
-    def state(self)->dict:
-        inner = dict(inner=self.inner.state(), losses=self.inner.history)
-        return dict(self.policy.state(), log=self.log, done=self.done, **inner)
-    def restore(self, s):
-        self.policy.restore(s)
-        self.done,self.log = s['done'],s['log']
-        self.inner = next_matching(self)
-        self.inner.history = s['losses']
-        self.inner.restore(s['inner'])
+    def state(self)->dict:  return david_state(self)
+    def restore(self, s):   restore_david(self, s)
 
 # %% ../../nbs/methods/11_david.ipynb #92ffde83
 @delegates(DavidRecipe)
@@ -425,7 +468,8 @@ def david(
     **kwargs,         # Fields of `DavidRecipe`
 )->ClipSet:           # Codec `partition`; `meta.making` has stages and, in details, resolutions and policy
     "Distribution matching at a temporal resolution that is learned for each class"
-    return DAViD(train, vpc, DavidRecipe().change(**kwargs), seed, device).run(checkpoint).extract()
+    r = DavidRecipe().change(**kwargs)
+    return DAViD(train, vpc, r, seed, device).run(checkpoint).extract()
 
 # %% ../../nbs/methods/11_david.ipynb #01e23bd5
 def david_variant(
@@ -434,12 +478,15 @@ def david_variant(
 )->list:           # Words of the variant
     "How the temporal resolution was found, where not by DAViD's search"
     searched = row.get('variant')
-    if searched == 'none': options = dict(search='none', resolution=int(row['frames'])) | options
-    named = variant_by('search', 'init', 'store', 'resolution', 'opt')(row, options)
+    if searched == 'none':
+        options = dict(search='none', resolution=int(row['frames'])) | options
+    words = variant_by('search', 'init', 'store', 'resolution', 'opt')
+    named = words(row, options)
     return [searched, *named] if searched in ('universal', 'balanced') else named
 
 def _smoke_david(steps):
-    return dict(steps=steps, batch=4, rounds=1+steps, actions=(2, 4), teaching=dict(epochs=steps, batch=6))
+    teaching = dict(epochs=steps, batch=6)
+    return dict(steps=steps, batch=4, rounds=1+steps, actions=(2, 4), teaching=teaching)
 
 _about_david = dict(family='matching', cite='Zhao et al., 2025', smoke=_smoke_david)
 methods.add('david', david, label='DAViD', featured=('',), variant=david_variant,
@@ -453,7 +500,8 @@ def last_values(
 )->np.ndarray:    # (tables, actions)
     "Rewards of a grid, else the values of the last state"
     if policy['search'] == 'grid': return np.array(policy['log'][0]['rewards'])
-    return np.array([q[state] for q,state in zip(policy['q'], policy['at'])])
+    values = [q[state] for q,state in zip(policy['q'], policy['at'])]
+    return np.array(values)
 
 # %% ../../nbs/methods/11_david.ipynb #4c8edb51
 def draw_policy(
@@ -466,29 +514,34 @@ def draw_policy(
         raise ValueError('nothing was searched, so there is no policy to draw; its resolutions are in `meta`')
     is_grid = policy['search'] == 'grid'
     value   = last_values(policy)[:most]
-    names   = [plain_text(o) for o in small.classes[:most]] if len(value) > 1 else ['all']
+    names   = small.classes[:most] if len(value) > 1 else ['all']
     column  = {a: i for i,a in enumerate(policy['choices'])}
-    given   = [column[a] for a in small.meta.making.details['resolutions'][:len(names)]]
+    given   = small.meta.making.details['resolutions'][:len(names)]
     height  = 1.3+.2*len(names)
-    fig,ax  = axes(1, 1 if is_grid else 2, size=(4 if is_grid else 6.4, height))
-    _draw_values(fig, ax[0,-1], value, given, list(column))
+    panels,width = (1, 4) if is_grid else (2, 6.4)
+    fig,ax  = axes(1, panels, size=(width, height))
+    _draw_values(fig, ax[0,-1], value, [column[a] for a in given], list(column))
     ax[0,-1].set_title('reward' if is_grid else 'Q in the last state')
-    if not is_grid: _draw_log(ax[0,0], np.array([o['actions'][:len(names)] for o in policy['log']]).T, column)
+    if not is_grid:
+        tried = [o['actions'][:len(names)] for o in policy['log']]
+        _draw_log(ax[0,0], np.array(tried).T, column)
     for o in ax.flat:
-        o.set(yticks=range(len(names)), yticklabels=names)
+        o.set(yticks=range(len(names)), yticklabels=map(plain_text, names))
         o.grid(False)
     return fig
 
 # %% ../../nbs/methods/11_david.ipynb #caac510e
 def _draw_values(fig, ax, value, given, choices):
     "Values (tables, actions) as an image, with a ring around the given resolution"
-    fig.colorbar(ax.imshow(value, aspect='auto', cmap='Greys'), ax=ax)
+    image = ax.imshow(value, aspect='auto', cmap='Greys')
+    fig.colorbar(image, ax=ax)
     ax.scatter(given, range(len(given)), s=60, facecolors='none', edgecolors='C3')
     ax.set(xlabel='resolution', xticks=range(len(choices)), xticklabels=choices)
 
 def _draw_log(ax, tried, column):
     "Resolutions (classes, rounds) as colours and numbers"
-    place = np.vectorize(column.get)(tried)
+    number_of = np.vectorize(column.get)
+    place     = number_of(tried)
     ax.imshow(place, aspect='auto', cmap='viridis', vmin=0, vmax=len(column)-1)
     for (y,x),a in np.ndenumerate(tried):
         color = 'w' if place[y, x] < len(column)/2 else 'k'

@@ -401,7 +401,6 @@ class SequenceTSGF(Job):
             _masked_step(self.opt, loss, self.x, self.owner, r)
             self.history.append(dict(loss=loss.item(), ce=ce.item(), stats=stats.item()))
             self.done += 1
-
     @torch.no_grad()
     def extract(self)->Segments:
         "The set as it is stored, with the labels that the recipe asks for"
