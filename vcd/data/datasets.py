@@ -36,7 +36,9 @@ class FolderTree:
         self.direct  = Counter(_parent(o) for o in files.videos)   # Folder -> number of videos in it
         self.folders = {}                                          # Folder -> the folders in it
         self.below   = Counter()                                   # Folder -> number of videos below it
-        for o in files.folders: self.folders.setdefault(_parent(o), []).append(o)
+        for o in files.folders:
+            inside = self.folders.setdefault(_parent(o), [])
+            inside.append(o)
         for folder,n in self.direct.items():
             while folder:
                 self.below[folder] += n
@@ -47,22 +49,28 @@ class FolderTree:
     def base(self)->str:
         "The folder that holds the classes or the split: chains of single folders are passed through"
         folder = ''
-        while len(self.folders.get(folder, [])) == 1 and not self.direct[folder]: folder = self.folders[folder][0]
-        several = len(self.folders.get(folder, [])) > 1
-        return folder if several and not self.direct[folder] else ''
+        inside = self.folders.get('', [])
+        while len(inside) == 1 and not self.direct[folder]:
+            folder = inside[0]
+            inside = self.folders.get(folder, [])
+        return folder if len(inside) > 1 and not self.direct[folder] else ''
 
     def parts(self, folder, clips=False)->dict:
         "Its folders for training and for testing, preferred ones first: those of class folders, or those of clips"
         def holds_parts(o): return self.below[o] > (0 if clips else self.direct[o])
-        roles   = {o: split_role(_last(o)) for o in self.folders.get(folder, []) if holds_parts(o)}
-        known   = train_names + held_names
-        ordered = sorted((o for o in roles if roles[o]), key=lambda o: (known.index(roles[o]), o))
+        inside = [o for o in self.folders.get(folder, []) if holds_parts(o)]
+        roles  = {o: split_role(_last(o)) for o in inside}
+        known  = train_names + held_names
+        def place(o): return known.index(roles[o]), o
+        ordered = sorted([o for o in inside if roles[o]], key=place)
         train   = [o for o in ordered if roles[o] in train_names]
-        return dict(train=train, test=[o for o in ordered if o not in train])
+        test    = [o for o in ordered if o not in train]
+        return dict(train=train, test=test)
 
     def clips(self, folder)->list:
         "The videos below a folder"
-        return [o for o in self.files.videos if not folder or o.startswith(f'{folder}/')]
+        start = f'{folder}/' if folder else ''
+        return [o for o in self.files.videos if o.startswith(start)]
 
 def _parent(path): return path.rpartition('/')[0]
 def _last(path):   return path.rpartition('/')[2]
@@ -128,10 +136,14 @@ def hold_out(
         needed = max(1, round(share*len(own)))
         groups = {group_of_clip[o] for o in own}
         for g in sorted(groups, key=lambda g: sub_seed(split, 'hold_out', g)):
-            if sum(group_of_clip[o] in held for o in own) >= needed: break
+            taken = [o for o in own if group_of_clip[o] in held]
+            if len(taken) >= needed: break
             held.add(g)
-    train = [(path, c) for path,c in clips if group_of_clip[path] not in held]
-    test  = [(path, c) for path,c in clips if group_of_clip[path] in held]
+    train = []
+    test  = []
+    for path,c in clips:
+        part = test if group_of_clip[path] in held else train
+        part.append((path, c))
     trained = {c for _,c in train}
     lost    = [c for c in by_class if c not in trained]
     if lost:
@@ -152,21 +164,31 @@ def left_out(
     in_classes=True,  # Whether clips directly in a used folder are left out, because they have no class
 )->tuple:             # Remarks on folders without videos; a sentence on each kind of unused files
     "Files and folders that are not used"
-    way    = {'', *used, *(a for o in used for a in _above(o))}   # used folders and those above them
-    beside = Counter()                                            # folder beside the way -> number of videos
-    loose  = 0                                                    # videos in no class folder
+    way = {'', *used}   # used folders and those above them
+    for folder in used: way.update(_above(folder))
+    beside = Counter()   # folder beside the way -> number of videos
+    loose  = 0           # videos in no class folder
     for folder,n in tree.direct.items():
         chain = ['', *_above(folder), folder] if folder else ['']
-        off   = next((o for o in chain if o not in way), None)
-        if off is None: loose += n if in_classes or folder not in used else 0
-        elif not set(chain) & set(used): beside[off] += n
-    empty   = [o for a in way - set(used) for o in tree.folders.get(a, []) if o not in way and not tree.below[o]]
-    remarks = [f'Without videos: {_listed(f"{o}/" for o in sorted(empty))}.'] if empty else []
-    lost    = []
-    if beside: lost.append(f'Not used: {_listed(f"{o}/ ({count_files(n)})" for o,n in sorted(beside.items()))}.')
+        off   = [o for o in chain if o not in way]
+        if off:
+            if not set(chain) & set(used): beside[off[0]] += n
+        elif in_classes or folder not in used: loose += n
+    lost = []
+    if beside:
+        counts = [f'{o}/ ({count_files(n)})' for o,n in sorted(beside.items())]
+        lost.append(f'Not used: {_listed(counts)}.')
     if loose: lost.append(f'In no class folder, so not used: {count_files(loose)}.')
     if tree.files.others: lost.append(tree.files.note())
-    return remarks, lost
+    return _empty_folders(tree, way, used), lost
+
+def _empty_folders(tree, way, used):
+    "A remark on the folders without videos beside the way to the used ones, in a list; none if there are none"
+    beside = []
+    for folder in way - set(used): beside += tree.folders.get(folder, [])
+    empty = sorted(o for o in beside if o not in way and not tree.below[o])
+    names = [f'{o}/' for o in empty]
+    return [f'Without videos: {_listed(names)}.'] if names else []
 
 def _above(path):
     "The folders above a path, the outermost first"
@@ -175,7 +197,8 @@ def _above(path):
 def _listed(names, most=5):
     names = [printable(o) for o in names]
     text  = ', '.join(names[:most])
-    return text if len(names) <= most else f'{text} and {len(names)-most} more'
+    more  = len(names)-most
+    return f'{text} and {more} more' if more > 0 else text
 
 # %% ../../nbs/data/10_datasets.ipynb #88edaa26
 def folder_lists(
@@ -189,7 +212,9 @@ def folder_lists(
     tree  = FolderTree(scan(root))
     base  = tree.base()
     found = _split_above(tree, base, classes) or _split_below(tree, base, classes)
-    if found is None: found = class_clips(tree, base, classes), None, left_out(tree, [base])
+    if found is None:
+        clips = class_clips(tree, base, classes)
+        found = clips, None, left_out(tree, [base])
     train,test,(remarks,lost) = found
     if test is None:
         train,test = hold_out(train, share, group, split)
@@ -220,13 +245,17 @@ def _split_above(tree, base, classes):
     if held is None: return clips, None, left_out(tree, [train])
     find   = class_finder({c for _,c in clips})
     wanted = None
-    if classes is not None: wanted = [c for c in map(_last, tree.folders[held]) if find(c)] or None
-    tests  = [(path, find(c) or c) for path,c in class_clips(tree, held, wanted)]
+    if classes is not None:
+        there  = [_last(o) for o in tree.folders[held]]
+        wanted = [c for c in there if find(c)] or None
+    found = class_clips(tree, held, wanted)
+    tests = [(path, find(c) or c) for path,c in found]
     return clips, tests, left_out(tree, [train, held])
 
 def _split_below(tree, base, classes):
     "The lists of `class/train/clip` and `class/test/clip`; None if the classes are not split so"
-    parts = {_last(o): tree.parts(o, clips=True) for o in tree.folders.get(base, [])}
+    inside = tree.folders.get(base, [])
+    parts  = {_last(o): tree.parts(o, clips=True) for o in inside}
     split = [c for c,p in parts.items() if p['train'] and p['test']]
     if not split: return None
     wanted  = pick_classes(parts, classes)
@@ -234,8 +263,14 @@ def _split_below(tree, base, classes):
     if unsplit:
         raise ValueError(f"{tree.where(base)}: class '{printable(split[0])}' has a train and a test folder, class "
                          f"'{printable(unsplit[0])}' has not; split it too, or name the others by classes=")
-    def clips(part): return [(path, c) for c in wanted for path in tree.clips(parts[c][part][0])]
-    used = [folders[0] for c in split for folders in parts[c].values()]
+    def clips(part):
+        found = []
+        for c in wanted:
+            first  = parts[c][part][0]
+            found += [(path, c) for path in tree.clips(first)]
+        return found
+    used = []
+    for c in split: used += [folders[0] for folders in parts[c].values()]
     return clips('train'), clips('test'), left_out(tree, used, in_classes=False)
 
 # %% ../../nbs/data/10_datasets.ipynb #a572655c
@@ -246,13 +281,16 @@ def spread(
 )->list:
     "`n` clips, taken evenly from the groups"
     by_group = {}
-    for path in sorted(paths): by_group.setdefault(group_of(path, group), []).append(path)
+    for path in sorted(paths):
+        own = by_group.setdefault(group_of(path, group), [])
+        own.append(path)
     taken = []
     for turn in itertools.count():
         row  = [clips[turn] for clips in by_group.values() if len(clips) > turn]
         left = n - len(taken)
         if len(row) >= left or not row:
-            spaced = [row[i*len(row)//left] for i in range(min(left, len(row)))]
+            count  = min(left, len(row))
+            spaced = [row[i*len(row)//left] for i in range(count)]
             return sorted(taken + spaced)
         taken += row
 
@@ -269,7 +307,8 @@ def narrow(
     for c in classes:
         own = by_class.get(c, [])
         if n and len(own) < n:
-            least = min(len(by_class.get(o, [])) for o in classes)
+            counts = [len(by_class.get(o, [])) for o in classes]
+            least  = min(counts)
             raise ValueError(f"per_class={n}, but class '{printable(c)}' has {len(own)} clips to train on; "
                              f"ask for at most {least}")
         chosen = spread(own, n, group) if n else sorted(own)
@@ -280,14 +319,19 @@ def narrow(
 class Dataset:
     "A dataset by the function that lists its files; call it for its train and test sets"
     def __init__(self,
-        name:str,        # Its name, and that of its folder under `data_dir()`
-        lists,           # Function of (root, split, group, classes) and options, to train and test list, classes, note
-        group:str=None,  # Regular expression for the part of a file's name that clips of one source video share
-        get:str='',      # How to get it: for the error if the folder is missing
-        within:str='',   # Name of the dataset that it is a part of, and in whose folder it may be
+        name:str,           # Name of the dataset, and of its folder under `data_dir()`
+        lists,              # Function of root, split, group, classes, options; returns train and test list, classes, note
+        group:str=None,     # Regular expression for the part of a file's name that clips of one source video share
+        get:str='',         # How to get the dataset: for the error if the folder is missing
+        within:str='',      # Name of the dataset that it is a part of, and in whose folder it may be
         mirrors:bool=True,  # Whether a mirrored clip keeps its class
     ):
-        self.name,self.lists,self.group,self.get,self.within,self.mirrors = name,lists,group,get,within,mirrors
+        self.name    = name
+        self.lists   = lists
+        self.group   = group
+        self.get     = get
+        self.within  = within
+        self.mirrors = mirrors
 
     def find(self, root=None)->Path:
         "The folder: `root`, or the dataset's own (or that of the whole that it is part of) under `data_dir()`"
@@ -304,42 +348,44 @@ class Dataset:
 @patch
 def __call__(self:Dataset,
     root=None,                  # The folder with the videos; None for the dataset's own under `data_dir()`
-    split=1,                    # Which of its splits
-    frames:int=16,              # T
-    size:int=112,               # H = W, pixels
-    sampling:str='interval',    # 'uniform', 'interval', 'random' or 'centre': as for `sample_frames`
+    split=1,                    # Number of the split
+    frames:int=16,              # Frames of a clip, T
+    size:int=112,               # Height and width of a frame, pixels
+    sampling:str='interval',    # Choice of frames: 'uniform', 'interval', 'random' or 'centre', see `sample_frames`
     interval:int=4,             # Frames from one to the next, where the sampling has an interval
     per_class:int=None,         # Train clips per class, evenly over the groups; None for all
-    classes:list=None,          # Some of the classes only
-    seed:int=0,                 # Draws the start of each clip, once
+    classes:list=None,          # Names of the classes to read; None for all
+    seed:int=0,                 # Seed of the start of each clip, which is drawn once
     workers:int=None,           # Processes that decode; None for one a core
-    bad:float=.05,              # Share of clips that may be unreadable
+    bad:float=.05,              # Largest share of clips that may be unreadable
     cache=None,                 # Folder of the caches; None for `cache_dir('clips')`
-    group:str=None,             # Regular expression, as for `group_of`; None for the dataset's own
-    reader:str='av',            # As for `read_frames`
+    group:str=None,             # Regular expression of the group, see `group_of`; None for the dataset's own
+    reader:str='av',            # Package that decodes, a name for `read_frames`
     damaged:str='refuse',       # 'refuse': damaged clips are unreadable; 'keep': list them in `meta.source.damaged`
     max_pixels:int=max_pixels,  # Largest width × height of a video that is decoded; None for no limit
     timeout:float=20.,          # Seconds that a file may take
-    mirrors:bool=None,          # Does a mirrored clip keep its class? None: as the dataset has it
-    whole:bool=False,           # Read the clips of both parts as one set
-    **options,                  # Further ones of the dataset's lists
+    mirrors:bool=None,          # Whether a mirrored clip keeps its class; None: as the dataset has it
+    whole:bool=False,           # Whether the clips of both parts are read as one set
+    **options,                  # Further options of the function that lists the dataset's files
 )->tuple:                       # Train and test ClipSets; the one ClipSet if `whole`
     "Read the dataset, or open its cache"
     how  = dict(group=group, share=options.get('share'))
     own  = {k: v for k,v in how.items() if v is not None}   # kept in `source`, so that the split can be made again
-    root,group = self.find(root),group or self.group
+    root  = self.find(root)
+    group = group or self.group
     train,test,names,note = self.lists(root, split, group, classes, **options)
     if whole: train = test = list(dict.fromkeys(train+test))
     _check_lists(root, names, train, test)
     reading = dict(frames=frames, size=size, sampling=sampling, interval=interval, seed=seed, reader=reader,
                    damaged=damaged, max_pixels=max_pixels)
-    mirrors = self.mirrors if mirrors is None else mirrors
-    source  = Source(self.name, split, reading=reader_key(**reading) | dict(per_class=per_class) | own, note=note,
-                     mirrors=mirrors)
-    parts = dict(train=narrow(train, names, per_class, group), test=narrow(test, names))
+    if mirrors is None: mirrors = self.mirrors
+    recorded = reader_key(**reading) | dict(per_class=per_class) | own
+    source   = Source(self.name, split, reading=recorded, note=note, mirrors=mirrors)
+    parts    = dict(train=narrow(train, names, per_class, group), test=narrow(test, names))
     if whole: parts = dict(whole=parts['train'])
     reading |= dict(timeout=timeout, workers=workers, bad=bad, cache=cache)
-    return tuple(read_set(root, clips, names, source.change(part=part), **reading) for part,clips in parts.items())
+    def read(part): return read_set(root, parts[part], names, source.change(part=part), **reading)
+    return tuple(read(part) for part in parts)
 
 # %% ../../nbs/data/10_datasets.ipynb #8a59e08b
 def _check_lists(root, names, train, test):
@@ -356,24 +402,28 @@ def _check_lists(root, names, train, test):
 
 # %% ../../nbs/data/10_datasets.ipynb #7405b55d
 def read_set(
-    root,          # The dataset's folder
-    clips:list,    # (path, class)
-    classes:list,  # Names of the classes
-    source:Source, # Where the clips come from: dataset, split, part
-    **reading,     # As for `cached_clips`
+    root,           # The dataset's folder
+    clips:list,     # Pairs (path, class)
+    classes:list,   # Names of the classes
+    source:Source,  # Where the clips come from: dataset, split, part
+    **reading,      # Arguments of `cached_clips`
 )->ClipSet:
     "The clips of a list as a `ClipSet`, with the name and the bytes of each"
-    files  = file_facts(root, [o for o,_ in clips])
-    x,rows,bad,damaged = cached_clips(f'{source.dataset}-{source.part}', root, files, **reading)
+    files  = file_facts(root, [path for path,_ in clips])
+    name   = f'{source.dataset}-{source.part}'
+    x,rows,bad,damaged = cached_clips(name, root, files, **reading)
     number = {c: i for i,c in enumerate(classes)}
-    labels = torch.tensor([number[clips[i][1]] for i in rows])
-    lost   = [c for c in classes if number[c] not in {*labels.tolist()}]
+    kept   = [clips[i] for i in rows]
+    labels = torch.tensor([number[c] for _,c in kept])
+    seen   = {c for _,c in kept}
+    lost   = [c for c in classes if c not in seen]
     if lost and source.part != 'test':
         raise ValueError(f"{root}: class '{lost[0]}' has no training clip that can be read; "
                          "replace its clips, or leave it out by classes=")
     def named(found): return {files[i][0]: why for i,why in found.items()}
     source = source.change(skipped=named(bad), damaged=named(damaged))
-    known  = Clips(name=[files[i][0] for i in rows], bytes=[files[i][1] for i in rows])
+    facts  = [files[i] for i in rows]
+    known  = Clips(name=[o[0] for o in facts], bytes=[o[1] for o in facts])
     return ClipSet(dict(frames=x), labels, classes, meta=Meta(source, known))
 
 # %% ../../nbs/data/10_datasets.ipynb #8f00f1e2
@@ -404,7 +454,10 @@ def shapes(
     "The built-in dataset: classes of motions and of looks"
     render = render or {}
     exists = root and as_path(root).is_dir()
-    root   = as_path(root or cache_dir('data', f'shapes-{digest(version=shapes_version, **render)}'))
+    if not root:
+        key  = digest(version=shapes_version, **render)
+        root = cache_dir('data', f'shapes-{key}')
+    root = as_path(root)
     if render or not exists:
         with one_at_a_time(f'{root}.lock', 'shapes'): render_shapes(root, **render)
     dataset = Dataset('shapes', folder_lists, mirrors=False)   # mirrored, left is right
@@ -439,9 +492,15 @@ def describe()->pd.DataFrame:
     known  = {name: (_counts(a), remedy(a)) for name,a in archives.items()}
     known |= dict(shapes=('1: 336/168', 'rendered when it is first asked for'),
                   folder=('a fifth held out', 'any class/clip tree, by root='))
-    rows = {name: (*terms.get(name, ('', '')), *known[name]) for name in datasets if name in known}
+    rows = {}
+    for name in datasets:
+        if name in known: rows[name] = *terms.get(name, ('', '')), *known[name]
     return pd.DataFrame(rows, index=['classes', 'terms', 'clips', 'get']).T.fillna('')
 
 def _counts(archive):
-    counts = {split: f'{n[0]}/{n[1]}' if n else '?' for split,n in archive.counts.items()}
-    return ', '.join(f'{split}: {text}' for split,text in counts.items())
+    "Train and test clips of each split, in words"
+    words = []
+    for split,n in archive.counts.items():
+        clips = f'{n[0]}/{n[1]}' if n else '?'
+        words.append(f'{split}: {clips}')
+    return ', '.join(words)
