@@ -11,7 +11,7 @@ from vcd.all import condense, hyperparameters, load, methods
 from vcd.data.shapes import toy_clips
 from vcd.data.video import write_video
 from vcd.dev.cli import cli
-from vcd.export.folder import exporters
+from vcd.clips import exporters
 from vcd.run import cache_dir
 
 names    = 'condense evaluate info show export dedup datasets download sweep test cache'.split()

@@ -226,6 +226,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                    'vcd.data.datasets._by_class': ('data/datasets.html#_by_class', 'vcd/data/datasets.py'),
                                    'vcd.data.datasets._check_lists': ('data/datasets.html#_check_lists', 'vcd/data/datasets.py'),
                                    'vcd.data.datasets._counts': ('data/datasets.html#_counts', 'vcd/data/datasets.py'),
+                                   'vcd.data.datasets._empty_folders': ('data/datasets.html#_empty_folders', 'vcd/data/datasets.py'),
                                    'vcd.data.datasets._last': ('data/datasets.html#_last', 'vcd/data/datasets.py'),
                                    'vcd.data.datasets._listed': ('data/datasets.html#_listed', 'vcd/data/datasets.py'),
                                    'vcd.data.datasets._parent': ('data/datasets.html#_parent', 'vcd/data/datasets.py'),

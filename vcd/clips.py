@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['limits', 'float_types', 'whole_types', 'codecs', 'pixel_mean', 'pixel_std', 'networks', 'training_checks',
-           'format_version', 'addresses', 'DamagedClip', 'check_number', 'check_names', 'check_tensor', 'check_decoded',
-           'Codecs', 'normalise', 'denormalise', 'Pixels', 'network_of', 'weight_entries', 'weights_of',
-           'codec_entries', 'check_weights', 'ClipSet', 'as_labels', 'check_labels', 'describe_set', 'decode_clips',
-           'as_index', 'clip_numbers', 'take_clips', 'clips_of_class', 'clip_items', 'NormalisedClips', 'draw_clips',
-           'fingerprint', 'as_data', 'checksum', 'check_set', 'smallest_type', 'stored_labels', 'write_set', 'as_text',
-           'parse_json', 'load']
+           'format_version', 'addresses', 'exporters', 'DamagedClip', 'check_number', 'check_names', 'check_tensor',
+           'check_decoded', 'Codecs', 'normalise', 'denormalise', 'Pixels', 'network_of', 'weight_entries',
+           'weights_of', 'codec_entries', 'check_weights', 'ClipSet', 'as_labels', 'check_labels', 'describe_set',
+           'decode_clips', 'as_index', 'clip_numbers', 'take_clips', 'clips_of_class', 'clip_items', 'NormalisedClips',
+           'draw_clips', 'fingerprint', 'as_data', 'checksum', 'check_set', 'smallest_type', 'stored_labels',
+           'write_set', 'as_text', 'parse_json', 'load']
 
 # %% ../nbs/04_clips.ipynb #6aff5e44
 import hashlib, json
@@ -597,6 +597,8 @@ def _check_header(head):
 # %% ../nbs/04_clips.ipynb #b9e3a7c8
 # Start of an address: function from the address to the path of a file; 'hf' is entered by `vcd.export.hub`
 addresses = Registry('kind of address', hint='(`import vcd.all` registers every kind)')
+# Name of a format: function (clips, path, **options) that writes into the empty folder `path`; see `vcd.export`
+exporters = Registry('export format', hint='(`import vcd.all` registers every format)')
 
 def load(
     path,          # A file that `ClipSet.save` wrote, or an address: 'hf://user/repo'

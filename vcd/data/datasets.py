@@ -320,7 +320,7 @@ class Dataset:
     "A dataset by the function that lists its files; call it for its train and test sets"
     def __init__(self,
         name:str,           # Name of the dataset, and of its folder under `data_dir()`
-        lists,              # Function of root, split, group, classes, options; returns train and test list, classes, note
+        lists,              # Function of root, split, group, classes and options to train and test list, classes, note
         group:str=None,     # Regular expression for the part of a file's name that clips of one source video share
         get:str='',         # How to get the dataset: for the error if the folder is missing
         within:str='',      # Name of the dataset that it is a part of, and in whose folder it may be
