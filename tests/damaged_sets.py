@@ -27,6 +27,7 @@ from vcd.selection.coreset import keep_frames
 from vcd.show import strips
 from vcd.storage.codecs import KeyFrames, Partition
 from vcd.storage.latents import encode_clips, repack, train_tiny
+from vcd.storage.mosaic import mosaic_clips
 from vcd.storage.video_codec import compress_clips
 from vcd.training.batches import teacher_of
 from vcd.training.recipe import Recipe
@@ -56,6 +57,8 @@ def make_sets():
         keyframes=of(KeyFrames(4), KeyFrames(4).encode(x)),
         video=compress_clips(real, crf=30, joined=False),
         joined=compress_clips(real, crf=30, joined=True, frames=2),
+        mosaic=mosaic_clips(real, 'h264', crf=30),
+        some_of_mosaic=mosaic_clips(real, 'h264', crf=30).take([0, 3]),
         latents=encode_clips(real, 'none', frames=2),
         decoder=encode_clips(real, tiny),
         packed=repack(encode_clips(real, tiny), 'tucker+int8'),
