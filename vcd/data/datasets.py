@@ -218,7 +218,8 @@ def folder_lists(
     train,test,(remarks,lost) = found
     if test is None:
         train,test = hold_out(train, share, group, split)
-        remarks = [f'There is no held-out folder: {share:.0%} of each class are held out.', *remarks]
+        held    = f'{share:.0%} of each class are held out' if share else 'nothing is held out'
+        remarks = [f'There is no held-out folder: {held}.', *remarks]
     trained = list(dict.fromkeys(c for _,c in train))
     tested  = {c for _,c in test}
     names   = trained if classes is None else pick_classes(set(trained), classes)
@@ -366,7 +367,7 @@ def __call__(self:Dataset,
     timeout:float=20.,          # Seconds that a file may take
     mirrors:bool=None,          # Whether a mirrored clip keeps its class; None: as the dataset has it
     whole:bool=False,           # Whether the clips of both parts are read as one set
-    **options,                  # Further options of the function that lists the dataset's files
+    **options,                  # Options of the function that lists the dataset's files
 )->tuple:                       # Train and test ClipSets; the one ClipSet if `whole`
     "Read the dataset, or open its cache"
     how  = dict(group=group, share=options.get('share'))
@@ -449,7 +450,7 @@ for _name in archives: datasets.add(_name, _published(_name))
 def shapes(
     root=None,         # Folder that `render_shapes` made; None for one in the cache, rendered if it is not there
     render:dict=None,  # Settings of `render_shapes` that differ from its defaults: per_class, test, seed, size, frames
-    **settings,        # Further arguments of `Dataset.__call__`
+    **settings,        # Arguments of `Dataset.__call__`
 )->tuple:              # Train and test ClipSets
     "The built-in dataset: classes of motions and of looks"
     render = render or {}

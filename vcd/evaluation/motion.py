@@ -144,7 +144,7 @@ def _add_wheel(fig, axs, top):
 # %% ../../nbs/evaluation/02_motion.ipynb #ba592698
 def carry_back(
     x:Tensor,     # Frames (n,C,H,W)
-    flow:Tensor,  # Velocities (n,2,H,W) that lead to them
+    flow:Tensor,  # Velocities (n,2,H,W) of the motion that ends in these frames
 )->Tensor:        # Frames (n,C,H,W); the edge is repeated
     "Each frame warped back along the flow, to where things were before they moved"
     H,W = x.shape[-2:]
@@ -157,7 +157,7 @@ def carry_back(
 
 def flow_explains(
     clip,         # A clip T,C,H,W, float in [0,1] or uint8
-    flow=None,    # Its optical flow, if already computed
+    flow=None,    # Optical flow of the clip (T-1,2,H,W); None computes it
 )->float:         # 1 is all, 0 nothing; below 0 the flow makes it worse; NaN if nothing changes
     "The share of the change from frame to frame that is motion"
     x = _floats(clip)

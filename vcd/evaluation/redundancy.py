@@ -159,7 +159,7 @@ def worth(
 
 # %% ../../nbs/evaluation/01_redundancy.ipynb #536f94db
 def source_groups(
-    clips:ClipSet,  # With `meta.source.dataset` and `meta.clips.name`, as datasets load them
+    clips:ClipSet,  # Set with `meta.source.dataset` and `meta.clips.name`, as datasets load it
 )->list:            # One string a clip; all different where nothing is known
     "The source video of each clip"
     names   = clips.meta.clips.name

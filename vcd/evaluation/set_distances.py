@@ -91,7 +91,7 @@ def _covariance_root(f):
 # %% ../../nbs/evaluation/03_set_distances.ipynb #9406c6f2
 def kernel_distance(
     a:Tensor,  # Features (n,D), two clips or more, in real units
-    b:Tensor,  # Features (m,D), two clips or more, none of them among those of `a`
+    b:Tensor,  # Features (m,D), two clips or more, none of which are in `a`
 )->float:      # 0 on average for two draws of one distribution, at any size; may be below 0
     "Unbiased squared maximum mean discrepancy under a cubic kernel, as in KID"
     for f in (a, b): _check_features(f, a.shape[1])
@@ -236,7 +236,7 @@ def embedding(
 
 def neighbours_kept(
     features:Tensor,  # Features, shape (N,D)
-    xy:Tensor,        # Their places in a picture, shape (N,2)
+    xy:Tensor,        # Places of the same clips in a picture, shape (N,2)
     k:int=10,         # Neighbours of each clip
 )->float:             # 1 keeps all; chance is k/(N-1)
     "The share of each clip's nearest neighbours that are still its nearest in the picture"

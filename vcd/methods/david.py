@@ -187,7 +187,7 @@ class Together(Matching):
         train:ClipSet,  # Real clips
         sets:list,      # Small sets with the codec `partition`
         *args,          # Recipe, seed and device, as for `Matching`
-        **kwargs,       # Further arguments of `Matching`
+        **kwargs,       # Arguments of `Matching`
     ):
         super().__init__(train, side_by_side(sets), *args, **kwargs)
         clips = torch.tensor([len(o) for o in sets])

@@ -352,7 +352,7 @@ def slot_weights(
 def teacher_losses(
     job,       # A `TSGF` with a teacher
     x:Tensor,  # Clips (n,T,C,H,W)
-    y:Tensor,  # Their classes (n,)
+    y:Tensor,  # Classes of the clips (n,)
     W:Tensor,  # Weights (S,n) of clips in slots
 )->tuple:      # Each (S,)
     "Cross-entropy and the regulariser of Eq. 5 of each slot"

@@ -285,7 +285,7 @@ def decoded(
 def frame_scores(
     job,       # A `Compression`
     z:Tensor,  # Latents (n,T,c,h,w)
-    x,         # Their decoded frames (n,T,3,H,W), or None where the scorer does not see them
+    x,         # Decoded frames of the latents (n,T,3,H,W), or None where the scorer sees none
     i:Tensor,  # Indices of the videos (n,)
 )->Tensor:     # q of Eq. 2, shape (n,T)
     "One logit per frame; zeros where frames are chosen by a rule"

@@ -43,7 +43,7 @@ _looks = dict(selection=('C0', 'o'), matching=('C1', 's'), labels=('C3', '^'), l
 def place_names(
     ax,        # Axes whose limits are final
     names,     # Tuples (name, x, y, colour), x and y in data units
-    points,    # Other points (n,2) in data units that names should not cover
+    points,    # Points (n,2) in data units that names should not cover
     lines=(),  # Lines (n,2) in data units that names should not cross
     size=7,    # Size of the letters, points
 )->list:       # The texts

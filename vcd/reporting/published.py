@@ -21,7 +21,7 @@ _units  = dict(top1='%', top5='%', edit='%', f1_10='%', f1_25='%', f1_50='%', fl
 
 def _typed(
     paper:str,     # Short name of the paper
-    table:str,     # Its table or figure: 'T1', 'F4', or 'text'
+    table:str,     # Table or figure of the paper: 'T1', 'F4', or 'text'
     text:str,      # The cells: heads in the first line, bars between cells
     rows:str,      # Meaning of the leading columns, a word each: 'method', or 'dataset ratio'
     columns='',    # Meaning of the words of each head: 'dataset vpc'
@@ -384,7 +384,7 @@ GPU memory, Section 5.2 = peak_gb | 24.8''', 'metric', 'dataset', ratio=.52, met
 # %% ../../nbs/reporting/01_published.ipynb #e39bb01a
 def as_printed(
     paper:str,       # Short name of the paper
-    table,           # Its table, or several that share their rows
+    table,           # Table of the paper, or several that share their rows
     turned=False,    # Rows as columns and columns as rows
     **where,         # Further columns and their values: dataset='miniucf', vpc=1
 )->pd.DataFrame:     # Text as printed

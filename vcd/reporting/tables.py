@@ -196,7 +196,7 @@ def is_bound(
 
 def one_setting(
     rows:pd.DataFrame,  # Rows
-    shown,              # Columns in which they may differ, since a table or figure shows them
+    shown,              # Columns in which rows may differ, since a table or figure shows them
 )->dict:                # Setting: the value that all methods share
     "What all methods share; a ValueError where they differ in what is not shown"
     compared = rows[~rows['method'].map(is_bound)]
@@ -236,7 +236,7 @@ def _key_order(key): return [_order(o) for o in key]
 # %% ../../nbs/reporting/00_tables.ipynb #80df3950
 def bound_rows(
     rows,      # A DataFrame of rows, a CSV of them, or the name of an experiment
-    also=(),   # Other methods whose rows are wanted
+    also=(),   # Methods besides the bounds whose rows are wanted
 )->pd.DataFrame:
     "Rows of the bounds on the same datasets by the same recipes, from the comparison of all methods"
     rows  = load_rows(rows)

@@ -27,9 +27,10 @@ from ..run import as_path, cache_dir
 # %% ../../nbs/storage/01_latents.ipynb #62c8c488
 def _latent_scale(config):
     "Shift and scale that bring latents to about unit variance; broadcast over (n,c,…)"
-    if config.get('scaling_factor'):
+    scale = config.get('scaling_factor')
+    if scale:
         shift = config.get('shift_factor') or 0
-        return torch.tensor(float(shift)), torch.tensor(float(config['scaling_factor']))
+        return torch.tensor(float(shift)), torch.tensor(float(scale))
     if config.get('latents_mean') and config.get('latents_std'):
         mean = torch.tensor(config['latents_mean']).view(-1, 1, 1, 1)
         std  = torch.tensor(config['latents_std']).view(-1, 1, 1, 1)
@@ -38,12 +39,14 @@ def _latent_scale(config):
 
 def _pad(x, down, step):
     "Pad clips (n,T,3,H,W) to sizes that the autoencoder can divide, by repeating the border and the last frame"
-    T,H,W = x.shape[1],*x.shape[-2:]
-    more_frames = -(T-1) % step
-    if more_frames:
-        last = x[:, -1:].expand(-1, more_frames, -1, -1, -1)
+    T   = x.shape[1]
+    H,W = x.shape[-2:]
+    behind = -(T-1) % step
+    below  = -H % down
+    right  = -W % down
+    if behind:
+        last = x[:, -1:].expand(-1, behind, -1, -1, -1)
         x = torch.cat([x, last], 1)
-    below,right = -H % down, -W % down
     if not (below or right): return x
     frames = F.pad(x.flatten(0, 1), (0, right, 0, below), mode='replicate')
     return frames.unflatten(0, x.shape[:2])
@@ -68,45 +71,54 @@ def _decode_batch(ae, z, params=None):
     "Images or videos of a batch of latents; `params` replaces the weights of an image decoder"
     z = z/ae.scale + ae.shift
     if not ae.video: z = z.contiguous(memory_format=torch.channels_last)
-    x = functional_call(ae.model.decoder, params, (z,)) if params else ae.model.decode(z).sample
+    if params: x = functional_call(ae.model.decoder, params, (z,))
+    else:      x = ae.model.decode(z).sample
     return x.add(1).div(2)
 
 def _decode_images(ae, z, params):
     "Clips of latents (n,K,c,h,w), as many frames at a time as memory allows"
-    pixels = z.shape[-2]*z.shape[-1]*ae.down**2   # of a decoded frame
+    h,w    = z.shape[-2:]
+    pixels = h*w*ae.down**2   # of a decoded frame
     chunk  = max(1, min(ae.chunk, ae.pixels//pixels))
     return _each_frame(partial(_decode_batch, ae, params=params), z, chunk)
 
+def _pass_limits(device):
+    "The most frames, and the most decoded pixels, in one pass"
+    return (64, 2**20) if device.type == 'cpu' else (512, 2**23)
+
 def _measure_downscaling(ae):
     "How many times smaller latents are in space and in time, measured on a grey clip"
-    z = ae.encode(torch.full((1, 9 if ae.video else 1, 3, 64, 64), .5))
+    T = 9 if ae.video else 1
+    z = ae.encode(torch.full((1, T, 3, 64, 64), .5))
     space = 64//z.shape[-1]
-    time  = 8//(z.shape[1]-1) if ae.video and z.shape[1] > 1 else 1
+    K     = z.shape[1]
+    time  = (T-1)//(K-1) if K > 1 else 1
     return space, time
 
 # %% ../../nbs/storage/01_latents.ipynb #f43d6e7e
 class Autoencoder:
     "Clips to latents and back: `encode`, `decode`"
     def __init__(self,
-        name:str,           # Its name in rows and saved sets
+        name:str,           # Name in rows and saved sets
         model=None,         # A diffusers autoencoder; None passes pixels through
         device='auto',      # Device to run on
         precision='auto',   # A name in `precisions`: 'auto' is bfloat16 on a GPU that has it
         travels=False,      # True saves the decoder with the latents, where no one else has it
     ):
-        self.name,self.model = name,model
-        self.device,self.precision = pick_device(device),precision
-        self.travels = travels
-        # the most frames, and the most decoded pixels, in one pass
-        self.chunk,self.pixels = (64, 2**20) if self.device.type == 'cpu' else (512, 2**23)
-        self.video,self.down,self.step = False,1,1   # downscaling in space and in time
+        self.name      = name
+        self.model     = model
+        self.device    = pick_device(device)
+        self.precision = precision
+        self.travels   = travels
+        self.chunk,self.pixels = _pass_limits(self.device)
+        self.video = False
+        self.down,self.step = 1,1   # downscaling in space and in time
         if model is None: return
         self.video = any(isinstance(m, nn.Conv3d) for m in model.modules())
         model.eval().requires_grad_(False).to(self.device)
         if not self.video: model.to(memory_format=torch.channels_last)
         self.shift,self.scale = [v.to(self.device) for v in _latent_scale(model.config)]
         self.down,self.step = _measure_downscaling(self)
-
     @torch.no_grad()
     def encode(self,
         x:Tensor,   # Clips in [0,1], shape (n,T,3,H,W)
@@ -140,7 +152,6 @@ class Autoencoder:
         if self.model is None or (self.travels and not encoder): return 0
         part = self.model if encoder else getattr(self.model, 'decoder', self.model)
         return sum(p.numel()*p.element_size() for p in part.parameters())
-
     def __repr__(self):
         n = sum(p.numel() for p in self.model.parameters()) if self.model else 0
         return f"Autoencoder {self.name}, {n:,} parameters, space /{self.down}, time /{self.step}, on {self.device}"
@@ -151,7 +162,8 @@ def psnr(
     b:Tensor,  # Clips, the same shape
 )->Tensor:     # dB, shape (…)
     "Peak signal-to-noise ratio of each clip, both clamped to [0,1] as a display would"
-    error = (a.clamp(0, 1)-b.clamp(0, 1)).square().mean((-4, -3, -2, -1))
+    gap   = a.clamp(0, 1)-b.clamp(0, 1)
+    error = gap.square().mean((-4, -3, -2, -1))
     return -10*error.log10()
 
 # %% ../../nbs/storage/01_latents.ipynb #669e315b
@@ -172,7 +184,8 @@ def weights_dir(
     *parts:str,  # Folders and a file below it
 )->Path:
     "A path under `VCD_WEIGHTS` (default `~/.cache/vcd/weights`): one folder an autoencoder"
-    return as_path(os.environ.get('VCD_WEIGHTS') or cache_dir('weights')).joinpath(*parts)
+    folder = os.environ.get('VCD_WEIGHTS') or cache_dir('weights')
+    return as_path(folder).joinpath(*parts)
 
 # %% ../../nbs/storage/01_latents.ipynb #21697eb4
 def _offline_reason(timeout=3.):
@@ -200,8 +213,9 @@ def _from_pretrained(cls, *args, **kwargs):
         return cls.from_pretrained(*args, use_safetensors=True, low_cpu_mem_usage=False, **kwargs)
 
 def _first_line(error):
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    lines = str(error).strip().splitlines()
+    first = lines[0] if lines else type(error).__name__
+    return first[:200]
 
 # %% ../../nbs/storage/01_latents.ipynb #7e4c0622
 def _pretrained(name, source):
@@ -241,7 +255,9 @@ def autoencoder(
     if isinstance(name, Autoencoder): return name
     if name == 'none': return Autoencoder('none', None, device, precision)
     if name == 'tiny': return train_tiny(fallback, seed=seed, device=device, precision=precision)
-    try: loaded = _loaded(name, _source(name), str(pick_device(device)), str(weights_dir()))
+    source = _source(name)
+    where  = str(pick_device(device))
+    try: loaded = _loaded(name, source, where, str(weights_dir()))
     except MissingWeights as e:
         if fallback is None: raise
         problem = re.split('[.] (?:Set|Give) ', e.args[0])[0]   # without the remedies
@@ -281,12 +297,14 @@ def train_tiny(
     with seeded(seed, 'tiny'): model = _untrained(width=width, latents=latents).to(device)
     _as_resizing(model)
     frames = frames.to(device)
-    fit_frames(model, model.parameters(), frames, steps, batch, crop, lr, generator(seed, 'crops'))
+    gen    = generator(seed, 'crops')
+    fit_frames(model, model.parameters(), frames, steps, batch, crop, lr, gen)
     ae = Autoencoder('tiny(trained here)', model, device, precision, travels=True)
     ae.arch = dict(width=width, latents=latents)
     seconds = time.perf_counter()-start
-    seen = frames[:64, None]
-    dB   = psnr(ae.decode(ae.encode(seen), (1, *frames.shape[-2:])), seen).mean()
+    seen  = frames[:64, None]
+    again = ae.decode(ae.encode(seen), (1, *frames.shape[-2:]))
+    dB    = psnr(again, seen).mean()
     ae.note = (f'tiny autoencoder, trained here on {len(frames)} frames: {steps} steps, '
                f'{dB:.1f} dB on them, seed {seed}')
     print(f'{ae.note}, in {seconds:.1f} s')   # the note is saved, and a file's size should not depend on the clock
@@ -317,13 +335,13 @@ def _pass_colours(part, first, last, bias, last_bias):
     identity[1, 1] = 1
     average[1:, 1:] = .25
     convs = [o for o in part.layers if isinstance(o, nn.Conv2d)]
+    end   = len(convs)-1
+    scale = {end: last, 0: first}   # of the copies that the first and the last convolution make
     for i,conv in enumerate(convs):
-        is_last = i == len(convs)-1
-        kernel  = average
-        if conv.stride == (1, 1): kernel = identity*(first if i == 0 else last if is_last else 1)
+        kernel = identity*scale.get(i, 1) if conv.stride == (1, 1) else average
         conv.weight[:3] = 0
         for c in range(3): conv.weight[c, c] = kernel
-        if conv.bias is not None: conv.bias[:3] = last_bias if is_last else bias
+        if conv.bias is not None: conv.bias[:3] = last_bias if i == end else bias
 
 # %% ../../nbs/storage/01_latents.ipynb #b8662d79
 def some_frames(
@@ -335,22 +353,26 @@ def some_frames(
         raise ValueError("'tiny' is trained on the dataset's own frames: "
                          "autoencoder('tiny', fallback=frames or a ClipSet)")
     if isinstance(data, ClipSet):
-        idx  = torch.linspace(0, len(data)-1, min(len(data), most)).long().unique()
+        idx  = _evenly(len(data), most).unique()
         data = data.clips(idx).detach()
     frames = data.flatten(0, 1) if data.ndim == 5 else data
-    idx    = torch.linspace(0, len(frames)-1, min(len(frames), most), device=frames.device).long()
+    idx    = _evenly(len(frames), most, frames.device)
     return frames[idx].clamp(0, 1)
+
+def _evenly(n, most, device='cpu'):
+    "At most `most` of the numbers 0 to n-1, spread evenly"
+    return torch.linspace(0, n-1, min(n, most), device=device).long()
 
 # %% ../../nbs/storage/01_latents.ipynb #753162ce
 def fit_frames(
     model,          # An `AutoencoderTiny`
-    params,         # Those of its parameters to train
-    frames:Tensor,  # (n,3,H,W) in [0,1]
+    params,         # Parameters of the model that are trained
+    frames:Tensor,  # Frames to reproduce (n,3,H,W), in [0,1]
     steps:int,      # Optimiser steps
     batch:int,      # Crops a step
     crop:int,       # Height and width of a crop, pixels
     lr:float,       # Peak of a one-cycle schedule
-    gen,            # Draws the crops
+    gen,            # Random generator of the crops
 ):
     "Train `params` of an image autoencoder to reproduce random crops of `frames`"
     params = list(params)
@@ -360,8 +382,9 @@ def fit_frames(
     opt  = torch.optim.Adam(params, lr)
     plan = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=steps, pct_start=.1)
     for _ in progress(range(steps), 'autoencoder'):
-        x = _random_crops(frames, batch, crop, gen)*2-1
-        loss = F.mse_loss(model.decoder(model.encoder(x)), x)
+        x     = _random_crops(frames, batch, crop, gen)*2-1
+        again = model.decoder(model.encoder(x))
+        loss  = F.mse_loss(again, x)
         opt.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(params, 1.)
@@ -370,9 +393,13 @@ def fit_frames(
 
 def _random_crops(frames, n, crop, gen):
     "Crops of `n` random frames, all at the same place"
-    i = torch.randint(len(frames), (n,), generator=gen)
-    top,left = [int(torch.randint(side-crop+1, (), generator=gen)) for side in frames.shape[-2:]]
-    return frames[i.to(frames.device), :, top:top+crop, left:left+crop]
+    def window(side):
+        start = int(torch.randint(side-crop+1, (), generator=gen))
+        return slice(start, start+crop)
+    i       = torch.randint(len(frames), (n,), generator=gen)
+    rows    = window(frames.shape[-2])
+    columns = window(frames.shape[-1])
+    return frames[i.to(frames.device), :, rows, columns]
 
 # %% ../../nbs/storage/01_latents.ipynb #45fb82b5
 def waves(
@@ -383,15 +410,19 @@ def waves(
 )->Tensor:        # (n,T,3,size,size) in [0,1]
     "Made-up clips: coloured waves that drift in random directions, and a bright ball that crosses them"
     gen = generator(seed, 'waves')
-    a,b,c,phase = [torch.rand(n, 1, 3, 1, 1, generator=gen)*2-1 for _ in range(4)]
-    t    = torch.linspace(0, 1, T).view(1, T, 1, 1, 1)
-    side = torch.linspace(-1, 1, size)
-    y,x  = torch.meshgrid(side, side, indexing='ij')
-    dx   = x-a[:, :, :1]-t*b[:, :, :1]   # offsets from the middle of the ball
-    dy   = y-c[:, :, :1]+t*a[:, :, :1]
-    ball = (dx**2 + dy**2 < .08).float()
-    wave = torch.sin(3*(a*x+b*y)+2*c+3*phase*t)
-    return (.5+.35*wave*(1-ball)+.3*ball).clamp(0, 1)
+    def draw(): return torch.rand(n, 1, 3, 1, 1, generator=gen)*2-1
+    a,b,c,phase = [draw() for _ in range(4)]
+    t     = torch.linspace(0, 1, T).view(1, T, 1, 1, 1)
+    side  = torch.linspace(-1, 1, size)
+    y,x   = torch.meshgrid(side, side, indexing='ij')
+    u,v,w = [o[:, :, :1] for o in (a, b, c)]   # start and velocity of the ball
+    dx    = x-u-t*v                            # offsets from its middle
+    dy    = y-w+t*u
+    ball  = (dx**2 + dy**2 < .08).float()
+    along = a*x+b*y
+    wave  = torch.sin(3*along+2*c+3*phase*t)
+    image = .5+.35*wave*(1-ball)+.3*ball
+    return image.clamp(0, 1)
 
 # %% ../../nbs/storage/01_latents.ipynb #4ab630f2
 packings = Registry('packing')
@@ -418,31 +449,36 @@ packings['int8'] = Packing(_int8_pack, _int8_unpack, 1., 'scale')
 # %% ../../nbs/storage/01_latents.ipynb #7d2845d1
 def _principal(x, keep):
     "Mean and the first `keep` principal directions (d,keep) of rows x (n,d)"
-    mean = x.mean(0)
-    directions = torch.linalg.svd(x-mean, full_matrices=False).Vh[:keep].T
+    mean   = x.mean(0)
+    _,_,Vh = torch.linalg.svd(x-mean, full_matrices=False)
+    directions = Vh[:keep].T
     return mean, directions.contiguous()
 
 def _pca_pack(z, ratio):
     rows = z.flatten(2).flatten(0, 1)
     keep = max(1, int(ratio*rows.shape[1]))
     mean,basis = _principal(rows, keep)
-    codes = ((rows-mean)@basis).unflatten(0, z.shape[:2])
+    codes = (rows-mean)@basis
+    codes = codes.unflatten(0, z.shape[:2])
     like  = torch.tensor(z.shape[2:], dtype=torch.int32)
     return codes[..., None, None], dict(mean=mean, basis=basis, like=like)
 
 def _pca_unpack(z, shared):
-    rows = z[..., 0, 0]@shared['basis'].T+shared['mean']
+    codes = z[..., 0, 0]
+    rows  = codes@shared['basis'].T+shared['mean']
     return rows.unflatten(2, shared['like'].tolist())
 
 def _pca_channels_pack(z, ratio):
     cells = z.movedim(2, -1).flatten(0, 3)
     keep  = max(1, int(ratio*z.shape[2]))
     mean,basis = _principal(cells, keep)
-    codes = torch.einsum('nkchw,cd->nkdhw', z-_along(mean, 2), basis)
+    centred = z-_along(mean, 2)
+    codes   = torch.einsum('nkchw,cd->nkdhw', centred, basis)
     return codes, dict(mean=mean, basis=basis)
 
 def _pca_channels_unpack(z, shared):
-    return torch.einsum('nkdhw,cd->nkchw', z, shared['basis'])+_along(shared['mean'], 2)
+    centred = torch.einsum('nkdhw,cd->nkchw', z, shared['basis'])
+    return centred+_along(shared['mean'], 2)
 
 packings['pca'] = Packing(_pca_pack, _pca_unpack, .75, 'mean basis like')
 packings['pca_channels'] = Packing(_pca_channels_pack, _pca_channels_unpack, .75, 'mean basis')
@@ -452,7 +488,8 @@ def _unfold_factor(z, axis, ratio):
     "The first `ratio` of the left singular vectors (d,rank) of the unfolding of z along `axis`"
     x = z.movedim(axis, 0).flatten(1).double()
     rank = max(1, int(ratio*len(x)))
-    return torch.linalg.svd(x@x.T).U[:, :rank].to(z.dtype).contiguous()
+    U    = torch.linalg.svd(x@x.T).U[:, :rank]
+    return U.to(z.dtype).contiguous()
 
 def _tucker_pack(z, ratio):
     axes = dict(time=1, height=3, width=4)
@@ -485,10 +522,13 @@ def unpack_latents(
     "The latents again, differentiable unless they are stored as whole numbers"
     chain = list(enumerate(_parse_packing(how)))
     for i,(name,_) in reversed(chain):
-        prefix = f'pack{i}.'
-        extra  = {k.removeprefix(prefix): v for k,v in shared.items() if k.startswith(prefix)}
+        extra = _below(shared, f'pack{i}.')
         z = packings[name].unpack(z, _in_dtype_of(z, extra))
     return z
+
+def _below(tensors, prefix):
+    "The tensors whose names begin with `prefix`, by the rest of their names"
+    return {k.removeprefix(prefix): v for k,v in tensors.items() if k.startswith(prefix)}
 
 def _in_dtype_of(z, tensors):
     "Floating-point tensors in the dtype of z, if that is floating-point"
@@ -533,9 +573,11 @@ def check_latents(
     K = T if step is None else 1 + _ceil_div(T-1, step)
     if down is None: want = tuple(z.shape[1:])   # an unknown autoencoder: any shape
     else: want = (K, channels, *[_ceil_div(o, down) for o in size])
-    if len(z) != len(main) or tuple(z.shape[1:]) != want or max(z.shape[3:]) > max(size):
-        raise SetError(f"latents unpack to {tuple(z.shape)}; of {config['autoencoder']}, {T} frames of "
-                       f"{size}, they are {(len(main), *want)}")
+    want      = len(main), *want
+    found     = tuple(z.shape)
+    too_large = max(z.shape[3:]) > max(size)
+    if found != want or too_large:
+        raise SetError(f"latents unpack to {found}; of {config['autoencoder']}, {T} frames of {size}, they are {want}")
     _check_decoder(store, config['arch'], z)
 
 def named_autoencoder(
@@ -557,14 +599,16 @@ def named_autoencoder(
 # %% ../../nbs/storage/01_latents.ipynb #3d89042d
 def _unpacked(store, packing):
     "The latents as they unpack, on the `meta` device"
-    chain   = enumerate(_parse_packing(packing))
-    shared  = [f'pack{i}.{k}' for i,(name,_) in chain for k in packings[name].shared.split()]
+    shared = []
+    for i,(name,_) in enumerate(_parse_packing(packing)):
+        shared += [f'pack{i}.{k}' for k in packings[name].shared.split()]
     decoder = [k for k in store if k.startswith('decoder.')]
     check_names(store, ['latents', 'times', *shared, *decoder])
     bare = dict(latents=store['latents'].detach().to('meta'))
     for k in shared:
         _check_shared(store, k)
-        bare[k] = store[k] if k.endswith('.like') else store[k].detach().to('meta')
+        is_shape = k.endswith('.like')   # its numbers are needed
+        bare[k]  = store[k] if is_shape else store[k].detach().to('meta')
     try: z = unpack_latents(bare['latents'], bare, packing)
     except (KeyError, ValueError, IndexError, RuntimeError) as e:
         raise SetError(f"its tensors do not unpack by '{packing}' ({e})") from None
@@ -582,7 +626,7 @@ def _check_shared(store, k):
 # %% ../../nbs/storage/01_latents.ipynb #626cec93
 def _saved_decoder(store):
     "Weights of a decoder that is saved in a store, by their names in the decoder"
-    return {k.removeprefix('decoder.'): v for k,v in store.items() if k.startswith('decoder.')}
+    return _below(store, 'decoder.')
 
 def _check_decoder(store, arch, z):
     "The weights of a saved decoder turn a latent into a frame"
@@ -592,7 +636,8 @@ def _check_decoder(store, arch, z):
         return
     with torch.device('meta'): decoder = _untrained(**arch).decoder
     want = decoder.state_dict()
-    if {*found} != {*want}: raise SetError(f'weights of its decoder differ in {str(sorted({*found} ^ {*want})[:4])}')
+    differ = sorted({*found} ^ {*want})
+    if differ: raise SetError(f'weights of its decoder differ in {differ[:4]}')
     for k,v in want.items():   # a bias has an entry for each output; other shapes are tried out below
         shape = (None,)*v.ndim
         if k.endswith('.bias'):
@@ -602,7 +647,8 @@ def _check_decoder(store, arch, z):
     bare = {k: v.detach().to('meta', torch.float32) for k,v in found.items()}
     try: x = functional_call(decoder, bare, (z[0, :1].float(),))
     except (RuntimeError, ValueError) as e: raise SetError(f'weights of its decoder do not fit ({e})') from None
-    if tuple(x.shape) != (1, 3, 8*z.shape[3], 8*z.shape[4]):
+    h,w = z.shape[3:]
+    if tuple(x.shape) != (1, 3, 8*h, 8*w):
         raise SetError(f'its decoder makes {tuple(x.shape)} of a frame')
 
 # %% ../../nbs/storage/01_latents.ipynb #2ea172ea
@@ -627,13 +673,14 @@ class Latents:
     ):
         check_packing(packing)
         short = autoencoder.split('(')[0]
-        self.label  = f'latents({short})' if packing == 'none' else f'latents({short}, {packing})'
+        shown = short if packing == 'none' else f'{short}, {packing}'
+        self.label  = f'latents({shown})'
         self.config = dict(autoencoder=autoencoder, size=list(size), packing=packing, arch=arch)
         self.precision = 'auto'
 
     def count(self, store): return len(store['latents'])
     def shape(self, store): return (store['times'].shape[1], 3, *self.config['size'])
-    def take(self, store, idx): return {k: v[idx] if k in self.fields else v for k,v in store.items()}
+    def take(self, store, idx): return store | {k: store[k][idx] for k in self.fields}
     def unpack(self, store): return unpack_latents(store['latents'], store, self.config['packing'])
     def check(self, store): check_latents(store, self.config)
 
@@ -643,13 +690,14 @@ class Latents:
         if self.config['arch'] and not params:
             raise ValueError(f"this set needs its own decoder ({self.config['autoencoder']}), "
                              "and the store has none of its weights")
-        T = store['times'].shape[1]
-        return self.model(z.device).decode(z, (T, *self.config['size']), params)
+        T,_,H,W = self.shape(store)
+        return self.model(z.device).decode(z, (T, H, W), params)
 
     def model(self, device='auto')->Autoencoder:
         "The autoencoder; without weights where the decoder is in the store"
-        name,arch = self.config['autoencoder'],self.config['arch']
-        ae = _without_weights(json.dumps(arch), str(device)) if arch else autoencoder(name, device=device)
+        arch = self.config['arch']
+        if arch: ae = _without_weights(json.dumps(arch), str(device))
+        else:    ae = autoencoder(self.config['autoencoder'], device=device)
         ae.precision = self.precision
         return ae
 
@@ -678,10 +726,12 @@ def encode_clips(
         x = clips.clips(i, ae.device)
         if frames is not None:
             rows = torch.arange(len(i), device=x.device)[:, None]
-            x = x[rows, times[i].long().to(x.device)]
+            kept = times[i].long().to(x.device)
+            x = x[rows, kept]
         out.append(ae.encode(x).cpu())
     store = dict(latents=torch.cat(out), times=times, **decoder_tensors(ae))
-    codec = Latents(ae.name, clips.shape[-2:], arch=getattr(ae, 'arch', None))
+    arch  = getattr(ae, 'arch', None)
+    codec = Latents(ae.name, clips.shape[-2:], arch=arch)
     return clips.change(store=store, codec=codec)
 
 # %% ../../nbs/storage/01_latents.ipynb #e56d0ba4
@@ -691,8 +741,9 @@ def _times(clips, frames):
     if isinstance(frames, Tensor): times = frames
     else:
         K = frames or T
-        starts = torch.linspace(0, T, K+1)[:-1]
-        times  = starts.add(T/K/2).long().expand(len(clips), -1)   # the middles of K equal parts
+        starts  = torch.linspace(0, T, K+1)[:-1]   # of K equal parts
+        middles = starts.add(T/K/2).long()
+        times   = middles.expand(len(clips), -1)
     if times.shape[1] > T or times.min() < 0 or times.max() >= T:
         raise ValueError(f'asked for {times.shape[1]} frames up to number {times.max()}; clips have {T}')
     return times.to(torch.int32).contiguous()
@@ -702,7 +753,8 @@ def decoder_tensors(
 )->dict:             # Tensors for a store; empty if its decoder need not be saved
     "The decoder's weights, where they must be saved with its latents because they exist only here"
     if not ae.travels: return {}
-    return {f'decoder.{k}': v.detach().cpu().contiguous() for k,v in ae.model.decoder.state_dict().items()}
+    weights = ae.model.decoder.state_dict()
+    return {f'decoder.{k}': v.detach().cpu().contiguous() for k,v in weights.items()}
 
 # %% ../../nbs/storage/01_latents.ipynb #8c02a2bb
 def repack(
@@ -712,8 +764,11 @@ def repack(
     "The same latents in another packing"
     if clips.codec.name != 'latents':
         raise ValueError(f"a '{clips.codec.name}' set has no latents to pack; `encode_clips` makes one")
-    is_kept = lambda k: k == 'times' or k.startswith(('decoder.', 'scorer.'))
-    rest = {k: v for k,v in clips.store.items() if is_kept(k)}
-    with torch.no_grad(): main,shared = pack_latents(clips.codec.unpack(clips.store), packing)
-    codec = Latents(**{**clips.codec.config, 'packing': packing})
+    kept = [k for k in clips.store if k == 'times' or k.startswith(('decoder.', 'scorer.'))]
+    rest = {k: clips.store[k] for k in kept}
+    with torch.no_grad():
+        z = clips.codec.unpack(clips.store)
+        main,shared = pack_latents(z, packing)
+    config = clips.codec.config | dict(packing=packing)
+    codec  = Latents(**config)
     return clips.change(store=dict(latents=main, **shared, **rest), codec=codec)

@@ -414,7 +414,7 @@ class SequenceTSGF(Job):
 # %% ../../nbs/tasks/01_segmentation_sets.ipynb #5bb2937b
 def segment_teacher(
     train:Sequences,  # The whole set
-    seed:int=0,       # Seed of its weights; no network that is tested starts from them
+    seed:int=0,       # Seed of the teacher's weights; no network that is tested starts from them
     device='auto',    # Device to run on
     **teaching,       # Fields of `SegmentRecipe`
 )->tuple:             # The network, `layer_statistics` of the set, the `Cost` of its training
@@ -478,7 +478,7 @@ def condense_sequences(
     budget:float=.05,   # Share of the set's stored values
     seed:int=0,         # Seed of everything that is drawn
     device='auto',      # Device to run on
-    **how,              # Further arguments of the method
+    **how,              # Arguments of the method
 )->Segments:            # `meta`: method, parameters, values, condense_s with the teacher's seconds
     "A set of sequences in a share of its values"
     if not 0 < budget <= 1: raise ValueError(f'budget {budget}: a share of the stored values, between 0 and 1')

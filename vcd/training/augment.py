@@ -34,7 +34,7 @@ def flip(
     x:Tensor,       # Clips, shape (N,T,C,H,W)
     u:Tensor,       # Uniform numbers, shape (N or 1, 3)
     prob:float=.5,  # Probability of a flip
-)->Tensor:          # Like `x`
+)->Tensor:          # Changed clips, shape (N,T,C,H,W)
     "Mirror a clip from left to right where u < prob"
     mirrored = wide(u[:,0] < prob)
     return torch.where(mirrored, x.flip(-1), x)
@@ -45,7 +45,7 @@ def brightness(
     x:Tensor,        # Clips, shape (N,T,C,H,W)
     u:Tensor,        # Uniform numbers, shape (N or 1, 3)
     ratio:float=1.,  # Width of the range of the added number
-)->Tensor:           # Like `x`
+)->Tensor:           # Changed clips, shape (N,T,C,H,W)
     "Add (u - 1/2)·ratio"
     added = (u[:,0] - .5)*ratio
     return x + wide(added)
@@ -56,7 +56,7 @@ def saturation(
     x:Tensor,        # Clips, shape (N,T,C,H,W)
     u:Tensor,        # Uniform numbers, shape (N or 1, 3)
     ratio:float=2.,  # Largest factor
-)->Tensor:           # Like `x`
+)->Tensor:           # Changed clips, shape (N,T,C,H,W)
     "Scale each pixel's difference from grey by u·ratio"
     grey   = x.mean(2, keepdim=True)
     factor = u[:,1]*ratio
@@ -68,7 +68,7 @@ def contrast(
     x:Tensor,        # Clips, shape (N,T,C,H,W)
     u:Tensor,        # Uniform numbers, shape (N or 1, 3)
     ratio:float=.5,  # Smallest factor
-)->Tensor:           # Like `x`
+)->Tensor:           # Changed clips, shape (N,T,C,H,W)
     "Scale the difference from the clip's mean by u + ratio"
     mean   = x.mean((1,2,3,4), keepdim=True)
     factor = u[:,2] + ratio
@@ -79,7 +79,7 @@ def contrast(
 def color(
     x:Tensor,  # Clips, shape (N,T,C,H,W)
     u:Tensor,  # Uniform numbers, shape (N or 1, 3)
-)->Tensor:     # Like `x`
+)->Tensor:     # Changed clips, shape (N,T,C,H,W)
     "Brightness, saturation and contrast, each with its own number"
     return contrast(saturation(brightness(x, u), u), u)
 
@@ -89,7 +89,7 @@ def crop(
     x:Tensor,          # Clips, shape (N,T,C,H,W)
     u:Tensor,          # Uniform numbers, shape (N or 1, 3)
     ratio:float=.125,  # Largest shift, as a share of the side
-)->Tensor:             # Like `x`
+)->Tensor:             # Changed clips, shape (N,T,C,H,W)
     "Shift down and right by whole pixels"
     height,width = x.shape[3:]
     down  = _whole_shift(u[:,0], height, ratio)
@@ -119,7 +119,7 @@ def cutout(
     x:Tensor,        # Clips, shape (N,T,C,H,W)
     u:Tensor,        # Uniform numbers, shape (N or 1, 3)
     ratio:float=.5,  # Side of the box, as a share of the side of the frame
-)->Tensor:           # Like `x`
+)->Tensor:           # Changed clips, shape (N,T,C,H,W)
     "Set a box to zero"
     rows = _in_box(x.shape[3], u[:,0], ratio)
     cols = _in_box(x.shape[4], u[:,1], ratio)
@@ -138,7 +138,7 @@ def _in_box(size, v, ratio):
 def warp(
     x:Tensor,      # Clips, shape (N,T,C,H,W)
     theta:Tensor,  # Affine maps from output to input coordinates, shape (N or 1, 2, 2)
-)->Tensor:         # Like `x`; zero where the map points outside
+)->Tensor:         # Clips, shape (N,T,C,H,W); zero where the map points outside
     "Sample every frame of a clip through the clip's affine map"
     n,t,c,h,w = x.shape
     theta  = F.pad(theta, (0,1)).expand(n,-1,-1)   # no translation
@@ -152,7 +152,7 @@ def scale(
     x:Tensor,         # Clips, shape (N,T,C,H,W)
     u:Tensor,         # Uniform numbers, shape (N or 1, 3)
     ratio:float=1.2,  # Largest factor; the smallest is its inverse
-)->Tensor:            # Like `x`
+)->Tensor:            # Changed clips, shape (N,T,C,H,W)
     "Shrink or enlarge height and width, each by its own factor"
     smallest = 1/ratio
     factors  = u[:,:2]*(ratio - smallest) + smallest
@@ -164,7 +164,7 @@ def rotate(
     x:Tensor,         # Clips, shape (N,T,C,H,W)
     u:Tensor,         # Uniform numbers, shape (N or 1, 3)
     ratio:float=15.,  # Largest angle, in degrees
-)->Tensor:            # Like `x`
+)->Tensor:            # Changed clips, shape (N,T,C,H,W)
     "Rotate about the centre"
     degrees = (u[:,0] - .5)*2*ratio
     angle   = degrees*math.pi/180
@@ -181,7 +181,7 @@ def dsa(
     gen:Generator=None,     # Source of randomness; None for torch's global one
     same:bool=False,        # One draw for all clips
     strategy:str=STRATEGY,  # Names in `transforms`, joined by '_'; each call picks one
-)->Tensor:                  # Like `x`; may leave [0,1]
+)->Tensor:                  # Changed clips, shape (N,T,C,H,W); may leave [0,1]
     "One random transform of `strategy`, the same for every frame of a clip"
     names  = strategy.split('_')
     device = _draw_device(x, gen)
@@ -213,7 +213,7 @@ without_flip = dict(flip='none', dsa='dsa_unmirrored')   # An augmentation that 
 def flip_half(
     x:Tensor,            # Clips, shape (N,T,C,H,W)
     gen:Generator=None,  # Source of randomness; None for torch's global one
-)->Tensor:               # Like `x`
+)->Tensor:               # Changed clips, shape (N,T,C,H,W)
     "Mirror each clip with probability one half"
     u = torch.rand(len(x), 1, generator=gen, device=_draw_device(x, gen))
     return flip(x, u.to(x.device))
