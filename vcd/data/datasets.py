@@ -182,6 +182,7 @@ def left_out(
     if tree.files.others: lost.append(tree.files.note())
     return _empty_folders(tree, way, used), lost
 
+# %% ../../nbs/data/10_datasets.ipynb #2f8e8a84
 def _empty_folders(tree, way, used):
     "A remark on the folders without videos beside the way to the used ones, in a list; none if there are none"
     beside = []

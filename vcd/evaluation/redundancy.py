@@ -264,6 +264,7 @@ def redundancy(
     for kind,v in variance_shares(f, labels, groups).items(): out[f'share_{kind}'] = v
     return out | _cover_errors(f, labels, seed, draws)
 
+# %% ../../nbs/evaluation/01_redundancy.ipynb #8db0446e
 def _cover_errors(f, labels, seed, draws):
     "Cover errors by budget, under the names `all_k`, `whole_k` and `even_k`"
     gen = generator(seed, 'cover')

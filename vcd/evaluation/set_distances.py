@@ -289,6 +289,7 @@ def draw_embedding(
     if classes: _legend(fig, axs[0, 0], classes, colour)
     return fig
 
+# %% ../../nbs/evaluation/03_set_distances.ipynb #e1c0f2d0
 def _draw_set(ax, title, real, real_colours, xy, colours):
     "One panel of `draw_embedding`"
     ax.scatter(*real.T, c=real_colours, s=5, alpha=.25, lw=0, rasterized=True)

@@ -144,6 +144,7 @@ def draw_expert(
     net = pool[epoch].member(expert)
     return net, weights(epoch), weights(epoch+r.span)
 
+# %% ../../nbs/methods/07_trajectory_matching.ipynb #a465b713
 def draw_order(
     job,    # A `TrajectoryMatching`
 )->list:    # `inner` tensors of indices
@@ -160,6 +161,7 @@ def draw_order(
         order   += shuffled.split(size)
     return order[:steps]
 
+# %% ../../nbs/methods/07_trajectory_matching.ipynb #94b5765e
 def path_loss(
     start:dict,  # Weights at the start of the path, {name: tensor}
     end:dict,    # Weights of the student at its end

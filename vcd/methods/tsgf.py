@@ -399,6 +399,7 @@ def weighted_sum(
 
 def _per_frame(masks): return masks[..., None, None, None]   # in a shape that broadcasts over (n,T,C,H,W)
 
+# %% ../../nbs/methods/09_tsgf.ipynb #c4c57482
 def store_gradient(
     job,   # A `TSGF`
 )->tuple:  # Cross-entropy and regulariser of each slot, each (slots,)

@@ -160,6 +160,7 @@ def _hollow_note(lines):
     "What hollow marks mean, where there are any"
     return [] if lines.learned.all() else ['hollow: a network had not learned its set; not on the front']
 
+# %% ../../nbs/reporting/02_figures.ipynb #ab0f38ff
 def _name_point(method, lines, front):
     "The point beside which a method's name stands: its last on the front, or else its last"
     on_front = front[front.method == method]
@@ -312,6 +313,7 @@ def _bubbles(ax, g, x, area, kind):
     unknown = g[area == 0]
     if len(unknown): ax.plot(unknown[x], unknown['mean'], 'x', color=colour, ms=5)
 
+# %% ../../nbs/reporting/02_figures.ipynb #3e900ddc
 def _rims(ax, x, y, area, k=12):
     "The middle of each bubble and `k` points on its rim, in data units"
     ax.figure.canvas.draw()   # the scale of the axes is known once the layout is

@@ -416,6 +416,7 @@ def theirs(
             if fits: out.loc[cell.line, head] = cell.printed
     return out.rename_axis(index)
 
+# %% ../../nbs/reporting/01_published.ipynb #7d0845d6
 _Placed = namedtuple('_Placed', 'line key whose printed')   # A printed cell: its line, column and source
 
 def _placed(cell, index, columns, source):

@@ -501,6 +501,7 @@ def _caption(rows, cells, index, same, value, unit, best, text, marked=()):
     if text: caption = f'{text} {caption}'
     return caption, len(counts) > 1
 
+# %% ../../nbs/reporting/00_tables.ipynb #a95c5bdf
 def _seed_counts(cells, index):
     "The numbers of seeds of the cells that were measured, each once"
     counts = set()
@@ -572,6 +573,7 @@ def table(
     heads  = [_head(columns, o, value, unit) for o in cols]
     return Table(index, heads, cols, cells, bold, text, digits, scale, each_n, marked)
 
+# %% ../../nbs/reporting/00_tables.ipynb #d69b3522
 def _unit(rows, value):
     "Unit of a column, and the shown number over the stored one"
     if not value.startswith('top'): return units.get(value, ''), 1.

@@ -580,6 +580,7 @@ def check_latents(
         raise SetError(f"latents unpack to {found}; of {config['autoencoder']}, {T} frames of {size}, they are {want}")
     _check_decoder(store, config['arch'], z)
 
+# %% ../../nbs/storage/01_latents.ipynb #be6be535
 def named_autoencoder(
     name:str,   # A name for `autoencoder`
     arch=None,  # Width and latent channels of a decoder that is saved with the set

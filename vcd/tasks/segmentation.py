@@ -229,6 +229,7 @@ def joined_sequences(
         labels.append(y)
     return Sequences(features, labels, names, dict(dataset='joined', seed=seed))
 
+# %% ../../nbs/tasks/00_segmentation.ipynb #682abcad
 def _small_pixels(x):
     small = F.interpolate(x, size=(8, 8), mode='area')
     return small.flatten(1).T.contiguous()

@@ -202,6 +202,7 @@ def coreset_segments(
     ones  = torch.ones(len(x), dtype=torch.long)
     return Segments(x, ones, label.repeat_interleave(size), owner.repeat_interleave(size), train.classes)
 
+# %% ../../nbs/tasks/01_segmentation_sets.ipynb #8d385a10
 def _sequences_for(values, train):
     "The number of sequences of about the usual length in a share of the stored values"
     return max(1, round(values/train.values*len(train)))
@@ -238,6 +239,7 @@ def frame_statistics(
     variance = squares.sum((0, 2))/n
     return mean, variance
 
+# %% ../../nbs/tasks/01_segmentation_sets.ipynb #4c733cd5
 @torch.no_grad()
 def layer_statistics(
     net:nn.Module,        # A teacher in eval mode
