@@ -208,8 +208,7 @@ class Form:
     def qualities(self)->list:
         "What it can be encoded at, from the finest to the coarsest: CRFs, or names of packings"
         if self.kind == 'latents': return ['fp16', 'int8']
-        lo,hi,step = find_coder(self.kind).crfs
-        return [lo+step*i for i in range(int((hi-lo)/step)+1)]
+        return find_coder(self.kind).grid
 
     def encoder(self,
         clips:ClipSet,  # The clips

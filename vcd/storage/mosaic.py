@@ -9,12 +9,12 @@ __all__ = ['tile_clips', 'untile_clips', 'decode_mosaic', 'check_mosaic', 'Mosai
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..clips import (ClipSet, DamagedClip, SetError, check_decoded, check_names, check_number, check_tensor,
                        codecs, limits, smallest_type, whole_types)
-from .video_codec import coders, decode_stream, encode_stream, find_coder, shrink_clips
+from .video_codec import (as_trained, check_crf, check_encoding, check_sizes, decode_stream, encode_stream,
+                                     join_streams, shrink_clips, take_streams)
 
 # %% ../../nbs/storage/04_mosaic.ipynb #514b42ed
 def tile_clips(
@@ -65,7 +65,7 @@ def decode_mosaic(
     config:dict,  # Configuration of `Mosaic`
 )->Tensor:        # Clips in [0,1], shape (N,T,C,H,W)
     "The clips, resized and with repeated frames, as training needs them"
-    T,C,H,W = config['shape']
+    C       = config['shape'][1]
     t,h,w   = config['stored']
     at      = _places(store, config)
     out     = torch.zeros(len(at), t, C, h, w, dtype=torch.uint8)
@@ -73,11 +73,7 @@ def decode_mosaic(
         own = (at//config['each'] == i).nonzero().flatten()
         try: out[own] = _at_places(_stream_clips(stream, config), at[own] % config['each'])[:, :, :C]
         except SetError as e: raise DamagedClip(str(e), own[0].item()) from None
-    x = out.to(store['bits'].device)/255
-    if (h, w) != (H, W):
-        frames = F.interpolate(x.flatten(0, 1), (H, W), mode='bicubic')
-        x = frames.clamp(0, 1).view(len(at), t, C, H, W)
-    return x[:, torch.arange(T)*t//T]
+    return as_trained(out.to(store['bits'].device)/255, config)
 
 def _at_places(clips, at):
     if len(at) and at.max() >= len(clips): raise SetError(f'its stream has {len(clips)} places, not {at.max()+1}')
@@ -86,16 +82,8 @@ def _at_places(clips, at):
 # %% ../../nbs/storage/04_mosaic.ipynb #1a21ead4
 def _check_config(config):
     "A SetError unless all numbers are in range and the coder is known"
-    for k,n in dict(shape=4, stored=3).items():
-        if not isinstance(config[k], list) or len(config[k]) != n:
-            raise SetError(f"'{k}' has to be {n} numbers, not {config[k]!r:.40}")
-        for v in config[k]: check_number(v, f"a number in '{k}'")
-    T,_,H,W = config['shape']
-    for v,most in zip(config['stored'], (T, H, W)): check_number(v, "a number in 'stored'", high=most)
+    check_encoding(config)
     for k in ('clips', 'columns', 'each'): check_number(config[k], k)
-    if not isinstance(config['codec'], str) or config['codec'] not in coders:
-        raise SetError(f"codec {config['codec']!r:.40}: known are {', '.join(coders)}")
-    if config['crf'] is not None: check_number(config['crf'], 'crf', 0, 1e3, whole=False)
     t,h,w  = config['stored']
     pixels = math.ceil(config['each']/config['columns'])*config['columns']*h*w
     if pixels > limits['frame']: raise SetError(f"frames of {pixels:,} pixels are over the limit, {limits['frame']:,}")
@@ -141,9 +129,7 @@ class Mosaic:
     def shape(self, store): return tuple(self.config['shape'])
 
     def count(self, store):
-        if store['sizes'].sum() != len(store['bits']):
-            raise SetError(f"{len(store['bits'])} bytes, but streams of {store['sizes'].sum()} in all; "
-                           "the set was cut off or joined by hand")
+        check_sizes(store)
         return len(store['at']) if 'at' in store else self.config['clips']
 
     def take(self, store, idx):
@@ -151,11 +137,8 @@ class Mosaic:
         each = self.config['each']
         at   = _places(store, self.config)[idx]
         kept,stream = (at//each).unique(return_inverse=True)
-        streams = store['bits'].split(store['sizes'].tolist())
-        bits    = [streams[i] for i in kept.tolist()] or [store['bits'][:0]]
-        device  = store['bits'].device
-        return dict(bits=torch.cat(bits), sizes=store['sizes'][kept.to(device)],
-                    at=smallest_type(stream*each + at % each).to(device))
+        places = smallest_type(stream*each + at % each).to(store['bits'].device)
+        return take_streams(store, kept) | dict(at=places)
 
     def check(self, store):
         check_names(store, (*self.fields, *(['at'] if 'at' in store else [])))
@@ -187,10 +170,8 @@ def encode_mosaic(
     t,_,h,w = x.shape[1:]
     each,columns = layout_of(len(x), h, w)
     made  = [b''.join(encode_stream(tile_clips(o, columns), codec, crf)) for o in x.split(each)]
-    bits  = torch.frombuffer(bytearray(b''.join(made)), dtype=torch.uint8)
-    sizes = torch.tensor([len(o) for o in made], dtype=torch.int32)
     kind  = Mosaic(clips.shape, (t, h, w), len(x), columns, each, codec, crf)
-    return clips.change(store=dict(bits=bits, sizes=sizes), labels=clips.labels.cpu(), codec=kind)
+    return clips.change(store=join_streams(made), labels=clips.labels.cpu(), codec=kind)
 
 def mosaic_clips(
     clips:ClipSet,  # The clips to compress
@@ -200,7 +181,6 @@ def mosaic_clips(
     frames=None,    # Stored frames of each clip; None for all
 )->ClipSet:         # Codec `mosaic`
     "The same clips as a mosaic of compressed video"
-    lo,hi,_ = find_coder(codec).crfs
-    if not lo <= crf <= hi: raise ValueError(f"crf={crf}: '{codec}' knows {lo} (best) to {hi} (coarsest)")
+    check_crf(codec, crf)
     if not len(clips): raise ValueError('no clips to compress')
     return encode_mosaic(clips, shrink_clips(clips, size, frames), codec, crf)
