@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['video_variant', 'h264', 'h264_soft_labels', 'random_patches', 'ClipFeatures', 'ridge_answers', 'share_learned',
            'least_share', 'Form', 'has_latents', 'offered_sizes', 'offered_frames', 'deal_folds', 'fold_answers',
-           'kept_variance', 'Probe', 'kept_clips', 'clip_counts', 'empty_bytes', 'Candidate', 'Search', 'climb',
-           'best_candidate', 'least_useful', 'too_small', 'fill_budget', 'label_clips', 'offered_coders', 'reason',
-           'budget']
+           'kept_variance', 'Probe', 'kept_numbers', 'kept_clips', 'clip_counts', 'without_streams', 'empty_bytes',
+           'Candidate', 'Search', 'climb', 'best_candidate', 'least_useful', 'too_small', 'fill_budget', 'label_clips',
+           'offered_coders', 'reason', 'budget']
 
 # %% ../../nbs/methods/13_budget.ipynb #140a1d75
 import math
@@ -337,13 +337,21 @@ class Probe:
         return min(1., at(self.most) + trend*math.log2(vpc/self.most))
 
 # %% ../../nbs/methods/13_budget.ipynb #dd4ee33f
+def kept_numbers(
+    train:ClipSet,  # The clips
+    vpc:int,        # Clips per class, or all of a class that has fewer
+    seed:int=0,     # Seed of the draw
+)->Tensor:          # Rising
+    "The numbers of the clips that are kept"
+    return draw_clips(train, vpc, seed).sort().values
+
 def kept_clips(
     train:ClipSet,  # The clips
     vpc:int,        # Clips per class, or all of a class that has fewer
     seed:int=0,     # Seed of the draw
 )->ClipSet:         # In their order; `meta.making.index` has their numbers unless all are kept
     "The clips that are kept, without their names"
-    idx   = draw_clips(train, vpc, seed).sort().values
+    idx   = kept_numbers(train, vpc, seed)
     some  = len(idx) < len(train)
     kept  = train.take(idx) if some else train
     clips = Clips(label=kept.meta.clips.label)   # names take fifty bytes a clip
@@ -355,13 +363,20 @@ def clip_counts(
     "All clips of the largest class, half as many, a quarter, and so on down to one"
     return offered_frames(torch.bincount(train.hard.cpu()).max().item())
 
+def without_streams(
+    clips:ClipSet,  # Clips, with their labels and with what the file will say of them
+)->ClipSet:         # Codec `mosaic`
+    "A mosaic that lacks its streams, with numbers as long as any in the header"
+    empty = dict(bits=torch.zeros(0, dtype=torch.uint8), sizes=torch.zeros(1, dtype=torch.int32))
+    each  = max(99999, len(clips))
+    codec = Mosaic(clips.shape, (99, 999, 999), len(clips), 99, each, 'h264', 99.75)
+    return clips.change(store=empty, labels=clips.labels.cpu(), codec=codec)
+
 def empty_bytes(
     kept:ClipSet,  # Clips, with their labels and with what the file will say of them
 )->int:
     "Size of the file of a mosaic without its streams"
-    empty = dict(bits=torch.zeros(0, dtype=torch.uint8), sizes=torch.zeros(1, dtype=torch.int32))
-    codec = Mosaic(kept.shape, (99, 999, 999), len(kept), 99, 99999, 'h264', 99.75)   # as long as any in the header
-    return file_bytes(kept.change(store=empty, labels=kept.labels.cpu(), codec=codec))
+    return file_bytes(without_streams(kept))
 
 # %% ../../nbs/methods/13_budget.ipynb #a69ce41a
 @dataclass(frozen=True)
@@ -393,6 +408,7 @@ class Search:
     ):
         self.latents = latents
         self.train  = train
+        self.facts  = without_streams(train)   # whose clips are taken without a copy of their frames
         self.probe  = probe
         self.budget = budget
         self.seed   = seed
@@ -403,7 +419,7 @@ class Search:
     def room(self, vpc):
         "Bytes of the budget for each clip, after labels and header"
         if vpc not in self.rooms:
-            kept = kept_clips(self.train, vpc, self.seed)
+            kept = kept_clips(self.facts, vpc, self.seed)
             self.rooms[vpc] = (self.budget-empty_bytes(kept))/len(kept)
         return self.rooms[vpc]
 
@@ -484,7 +500,7 @@ def too_small(
     reserve:int=0,    # Bytes of the budget for the rest of the header
 )->str:               # The message
     "What a refused budget would have to be"
-    clips = len(kept_clips(search.train, plan.vpc, search.seed))
+    clips = len(kept_numbers(search.train, plan.vpc, search.seed))
     return (f'{search.budget+reserve} bytes hold no set that teaches anything; the least that does is '
             f'{least+reserve} bytes: {clips} clips as {plan.form} at quality {plan.quality}')
 
@@ -549,7 +565,7 @@ def reason(
     latents:bool,     # Were latents on offer?
 )->str:
     "One line that says what is stored, and why"
-    clips = len(kept_clips(search.train, best.vpc, search.seed))
+    clips = len(kept_numbers(search.train, best.vpc, search.seed))
     tried = [o for o in search.found.values() if o]
     other = max((o for o in tried if o.form != best.form), key=lambda o: o.rank, default=None)
     said  = f'{clips} of {len(search.train)} clips as {best.form}, quality {best.quality}: '
@@ -590,9 +606,14 @@ def _best_set(search, budget):
     if small: return small
     raise ValueError(too_small(search, least, plan, budget-search.budget))
 
-def _all_of(train, budget):
-    "The whole set, unchanged, which says so"
+def _whole_bytes(train, most):
+    "Size of the file of the whole set; None if it is over `most`. One whose tensors alone are is not written"
+    if sum(o.nbytes for o in train.store.values()) > most: return None
     size = file_bytes(train)
+    return size if size <= most else None
+
+def _all_of(train, size, budget):
+    "The whole set, unchanged, which says so"
     why  = f'all {len(train)} clips as they are, in {human_bytes(size)}: the budget holds them'
     return train.change(meta=train.meta.made(details=dict(why=why, budget=budget)))
 
@@ -613,7 +634,8 @@ def budget(
 )->ClipSet:               # Codec `mosaic` or `latents`, or that of `train` if all of it fits
     "The set that is expected to teach most in a number of bytes"
     if bytes is None: raise ValueError("bytes=None: the planner needs a number of bytes, as bytes='2MB'")
-    if vpc is None and file_bytes(train)+reserve+400 <= bytes: return _all_of(train, bytes)   # 400 to say so
+    whole = _whole_bytes(train, bytes-reserve-400) if vpc is None else None   # 400 to say so
+    if whole: return _all_of(train, whole, bytes)
     kinds,latents = offered_coders(store)
     scales   = _scales(train, kinds, frames, size, vpc)
     probe    = Probe(train, seed)
