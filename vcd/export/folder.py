@@ -8,7 +8,7 @@ __all__ = ['export_mark', 'decoded_bytes', 'export_options', 'check_options', 'f
            'clip_paths', 'check_video', 'video_folder', 'frame_folders']
 
 # %% ../../nbs/export/00_folder.ipynb #c83d8214
-import contextlib, difflib, inspect, json, math, os, re, shutil, tempfile, unicodedata
+import contextlib, inspect, json, math, os, re, shutil, tempfile, unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from PIL import Image
 
 from ..clips import ClipSet, check_set, decode_clips, exporters
-from ..core import printable, progress
+from ..core import check_known, printable, progress
 from ..data.listing import split_role
 from ..meta import SetError
 from ..run import as_path, atomic, read_json, write_json
@@ -38,12 +38,7 @@ def check_options(
     given,   # Names of options
 ):
     "Raise a TypeError for an option that the format does not have"
-    known = export_options(to)
-    for k in given:
-        if k in known: continue
-        similar = difflib.get_close_matches(k, known, n=1, cutoff=.5)
-        guess   = f" Did you mean '{similar[0]}'?" if similar else ''
-        raise TypeError(f"format '{to}' has no option '{k}'.{guess} It has: {', '.join(known) or 'none'}.")
+    check_known(f"format '{to}'", 'option', given, export_options(to))
 
 # %% ../../nbs/export/00_folder.ipynb #c6a06007
 export_mark   = '.vcd-export.json'   # Says that a folder is an export, and which files belong to it

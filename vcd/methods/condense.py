@@ -6,11 +6,11 @@
 __all__ = ['keep_clips', 'keyframe', 'full', 'hyperparameters', 'check_hyperparameters', 'condense', 'condense_once']
 
 # %% ../../nbs/methods/15_condense.ipynb #7da40667
-import difflib, inspect, warnings
+import inspect, warnings
 
 from ..clips import ClipSet, as_data, fingerprint, load
 from ..meta import Making, header_bytes
-from ..core import byte_count, measure, pick_device
+from ..core import byte_count, check_known, measure, pick_device
 from ..data.cache import tell
 from ..selection.coreset import check_vpc, keep_frames, random_clips, selectors
 from . import budget, david, dfs, tsgf, vdsd, videocompressa  # noqa: F401, they register their methods
@@ -84,12 +84,8 @@ def check_hyperparameters(
 ):
     "Raise a TypeError for a hyperparameter that the method does not have"
     known = hyperparameters(method)
-    for k in given:
-        if k in known: continue
-        if k == 'bytes': raise TypeError(_no_budget(method))
-        similar = difflib.get_close_matches(k, known, n=1, cutoff=.5)
-        guess   = f" Did you mean '{similar[0]}'?" if similar else ''
-        raise TypeError(f"method '{method}' has no hyperparameter '{k}'.{guess} It has: {', '.join(known) or 'none'}.")
+    check_known(f"method '{method}'", 'hyperparameter', [k for k in given if k != 'bytes'], known)
+    if 'bytes' in given and 'bytes' not in known: raise TypeError(_no_budget(method))
 
 def _no_budget(method):
     "What is said if a method that has no byte budget is given one"
