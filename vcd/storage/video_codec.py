@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['coders', 'Coder', 'find_coder', 'check_crf', 'same_schedule', 'encode_stream', 'decode_stream', 'decode_streams',
-           'as_trained', 'check_streams', 'check_encoding', 'Video', 'check_sizes', 'take_streams', 'shrink_clips',
+           'as_trained', 'check_streams', 'check_encoding', 'check_sizes', 'take_streams', 'Video', 'shrink_clips',
            'join_streams', 'Trials', 'compress_clips', 'fidelity', 'finest', 'fit_budget']
 
 # %% ../../nbs/storage/03_video_codec.ipynb #e230f8a0
@@ -246,6 +246,25 @@ def check_encoding(
         raise SetError(f"codec {config['codec']!r:.40}: known are {', '.join(coders)}")
     if config['crf'] is not None: check_number(config['crf'], 'crf', 0, 1e3, whole=False)
 
+# %% ../../nbs/storage/03_video_codec.ipynb #9e94e11f
+def check_sizes(
+    store:dict,  # `bits` and `sizes` of streams
+):
+    "A SetError unless the streams fill the bytes"
+    if store['sizes'].sum() == len(store['bits']): return
+    raise SetError(f"{len(store['bits'])} bytes, but streams of {store['sizes'].sum()} in all; "
+                   "the set was cut off or joined by hand")
+
+def take_streams(
+    store:dict,   # `bits` and `sizes` of streams
+    kept:Tensor,  # Numbers of streams
+)->dict:          # `bits` and `sizes`
+    "Some of the streams"
+    streams = store['bits'].split(store['sizes'].tolist())
+    bits    = [streams[i] for i in kept.tolist()] or [store['bits'][:0]]
+    sizes   = store['sizes'][kept.to(store['sizes'].device)]
+    return dict(bits=torch.cat(bits), sizes=sizes)
+
 # %% ../../nbs/storage/03_video_codec.ipynb #dba55ae5
 @codecs('video')
 class Video:
@@ -289,24 +308,6 @@ class Video:
         check_streams(store, self.config)
 
     def decode(self, store): return decode_streams(store, self.config)
-
-def check_sizes(
-    store:dict,  # `bits` and `sizes` of streams
-):
-    "A SetError unless the streams fill the bytes"
-    if store['sizes'].sum() == len(store['bits']): return
-    raise SetError(f"{len(store['bits'])} bytes, but streams of {store['sizes'].sum()} in all; "
-                   "the set was cut off or joined by hand")
-
-def take_streams(
-    store:dict,   # `bits` and `sizes` of streams
-    kept:Tensor,  # Numbers of streams
-)->dict:          # `bits` and `sizes`
-    "Some of the streams"
-    streams = store['bits'].split(store['sizes'].tolist())
-    bits    = [streams[i] for i in kept.tolist()] or [store['bits'][:0]]
-    sizes   = store['sizes'][kept.to(store['sizes'].device)]
-    return dict(bits=torch.cat(bits), sizes=sizes)
 
 # %% ../../nbs/storage/03_video_codec.ipynb #d0ddd3fa
 def shrink_clips(
