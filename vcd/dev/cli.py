@@ -402,12 +402,8 @@ def registries()->dict:   # What a name stands for: the registry, or a sequence 
     found = dict(method=every.methods, dataset=every.datasets, net=every.nets, recipe=every.recipes,
                  archive=archives, sampling=dict.fromkeys(samplings))
     found['preset'] = dict.fromkeys(protocol for _,protocol,_ in every.presets)
-    found['format'] = _exporters()
+    found['format'] = every.exporters
     return found
-
-def _exporters():
-    "The registry of export formats"
-    return importlib.import_module('vcd.export.folder').exporters
 
 def _names_file():
     folder = os.environ.get('VCD_CACHE') or Path.home()/'.cache'/'vcd'   # `cache_dir`, without importing torch

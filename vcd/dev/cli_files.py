@@ -8,7 +8,7 @@ __all__ = ['bytes_by_part', 'changed_hyperparameters', 'set_facts', 'set_text', 
            'download_command', 'Entry', 'cache_entries', 'remove_entry', 'age_text', 'cache_command']
 
 # %% ../../nbs/dev/06_cli_files.ipynb #a5502ffb
-import contextlib, math, shutil, time, warnings
+import contextlib, math, shutil, time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,10 +164,8 @@ def chosen_clips(
     return every[:most]
 
 def _write_strips(clips, names, path, fps, width):
-    from vcd.show import strips
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Glyph .* missing')   # names in scripts that the font lacks
-        strips(clips, [o if len(o) < 13 else f'{o[:11]}…' for o in names], width=width/90).savefig(path)
+    from vcd.show import save_strips
+    save_strips(path, clips, names, width=width/90)
 
 def _as_grid(clips, width):
     "The clips as one clip, as near to a square as may be; small ones are enlarged to about `width` pixels in all"
@@ -289,19 +287,18 @@ def dedup_command(
     force=False,             # Replace OUT if it exists
 )->Report:
     "Find clips that show nearly the same, and keep one of each."
-    from vcd.selection.duplicates import dedup, duplicates
+    from vcd.selection.duplicates import duplicates, one_of_each
     if not 1 <= len(paths) <= 2: raise click.UsageError('give a FOLDER or a saved set, and OUT or nothing')
     out   = check_output(paths[1], force) if paths[1:] else None
     clips = read_clips_of(paths[0], frames=frames, size=size, workers=workers)
-    how   = dict(threshold=threshold, mirrors=mirrors, device=device)
-    found = duplicates(clips, **how)
+    found = duplicates(clips, threshold=threshold, mirrors=mirrors, device=device)
     rows  = found.table().to_dict('records')
     groups = [[o for o in rows if o['group'] == g] for g in range(len(found.groups))]
     lines  = [_group_text(g, o) for g,o in enumerate(groups)]
     facts  = dict(clips=len(clips), groups=groups)
     said   = f'groups: {len(groups)}; clips in them: {len(rows)} of {len(clips)}'
     if out:
-        kept = dedup(clips, **how)
+        kept = one_of_each(found)
         kept.save(out)
         facts |= dict(out=out, kept=len(kept))
         said  += f'; {out} keeps {len(kept)}'

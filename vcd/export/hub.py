@@ -9,7 +9,7 @@ __all__ = ['hub_licenses', 'set_file', 'escape_markdown', 'markdown_table', 'mak
            'hub_file']
 
 # %% ../../nbs/export/02_hub.ipynb #234bb07d
-import contextlib, html, json, re, tempfile, warnings
+import contextlib, html, json, re, tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +22,7 @@ from ..data.datasets import terms
 from .folder import each_clip, export_mark, exporters
 from ..methods.condense import methods   # with every method of the library registered
 from ..methods.registry import method_label
-from ..show import strips
+from ..show import save_strips
 from ..storage.codecs import file_bytes, storage
 
 # %% ../../nbs/export/02_hub.ipynb #10b6728a
@@ -251,11 +251,8 @@ def save_preview(
     shown = sorted(first)
     if len(shown) > most: shown = [shown[i*len(shown)//most] for i in range(most)]
     names = [printable(clips.classes[y]) for y in shown]
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.filterwarnings('ignore', 'Glyph .* missing')   # names in scripts that the font lacks
-        fig = strips(clips.clips([first[y] for y in shown]).clamp(0, 1),
-                     [o if len(o) < 13 else f'{o[:11]}…' for o in names])
-        fig.savefig(file, metadata=dict(Software=None))
+    with torch.no_grad(): some = clips.clips([first[y] for y in shown])
+    save_strips(file, some.clamp(0, 1), names)
 
 # %% ../../nbs/export/02_hub.ipynb #86935f2c
 @exporters('hub')

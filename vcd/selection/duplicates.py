@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['most_pairs', 'frame_hashes', 'mirrored', 'clip_hashes', 'alignments', 'hash_distances', 'near_pairs', 'connected',
-           'Duplicates', 'duplicates', 'clip_features', 'thumbnails', 'dedup', 'straddling', 'warn_straddling',
-           'without_straddling', 'random_split']
+           'Duplicates', 'duplicates', 'clip_features', 'thumbnails', 'dedup', 'one_of_each', 'straddling',
+           'warn_straddling', 'without_straddling', 'random_split']
 
 # %% ../../nbs/selection/04_duplicates.ipynb #ae4cb854
 import math, warnings
@@ -364,7 +364,15 @@ def dedup(
     **kwargs,             # Further arguments of `duplicates`: threshold, mirrors, features, …
 )->ClipSet:               # In the order of the set
     "The set without near-duplicates"
-    groups = duplicates(clips, **kwargs).groups
+    return one_of_each(duplicates(clips, **kwargs), per_label)
+
+def one_of_each(
+    found:Duplicates,     # Near-duplicates within one set
+    per_label:bool=True,  # Keep a clip of each label of a group; False keeps one, unless it is the last of its class
+)->ClipSet:               # In the order of the set
+    "The set with one clip of each group that was found"
+    clips, = found.sets
+    groups = found.groups
     labels = clips.hard.tolist()
     mixed  = [o for o in groups if len({labels[i] for i in o}) > 1]
     if mixed: _warn_labels(clips, mixed)
@@ -404,7 +412,7 @@ def _warn_labels(clips, mixed):
     lines = [named(o) for o in mixed[:5]]
     if len(mixed) > 5: lines.append(f'and {len(mixed)-5} more')
     warnings.warn(f'groups of near-duplicates with clips of different classes: {len(mixed)}; if they show the same, a '
-                  f"label is wrong, else lower the threshold: {'; '.join(lines)}", stacklevel=3)
+                  f"label is wrong, else lower the threshold: {'; '.join(lines)}", stacklevel=4)
 
 # %% ../../nbs/selection/04_duplicates.ipynb #c0e0130b
 @delegates(duplicates, but=['other'])
